@@ -1,0 +1,148 @@
+package logos
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// A CallID is the request id that Envoy gave the call: a UUID in its usual text form.
+type CallID string
+
+// A Decision is what Logos decided about a call. Its JSON travels in Envoy's dynamic metadata into the
+// access log, and in the intent; keys are short because every call carries them.
+type Decision struct {
+	Start    int64  `json:"s"`           // microseconds since 1970; the key under which the call is stored
+	Deadline int64  `json:"e,omitempty"` // microseconds since 1970: no attempt runs after it
+	Revision int64  `json:"r"`           // of the configuration that decided
+	API      API    `json:"a,omitempty"` // empty: pass-through
+	Stream   bool   `json:"st,omitempty"`
+	Model    string `json:"m,omitempty"` // as the caller named it, at most 256 bytes
+
+	Team    TeamID    `json:"t,omitempty"`
+	Project ProjectID `json:"p"`
+	APIKey  APIKeyID  `json:"k"`
+	Profile ProfileID `json:"pr,omitempty"` // of the first target
+	EndUser string    `json:"u,omitempty"`  // pseudonym, see Hasher.EndUser
+	Session string    `json:"se,omitempty"` // x-logos-session, at most 128 bytes
+
+	Targets []DecisionTarget `json:"tg,omitempty"` // attempt n goes to Targets[n-1]
+	// Candidates explains the choice: everything considered, in order.
+	Candidates []DecisionCandidate `json:"c,omitempty"`
+	Refusal    string              `json:"x,omitempty"` // the error code, if the call was refused
+
+	BodyBytes int64 `json:"b,omitempty"`  // of the request, for estimates
+	MaxTokens int64 `json:"mt,omitempty"` // the output limit that the caller set
+}
+
+// A DecisionTarget names one target in a decision.
+type DecisionTarget struct {
+	Deployment DeploymentID `json:"d,omitempty"` // 0: pass-through
+	Model      ModelID      `json:"m,omitempty"`
+	Provider   ProviderID   `json:"p"`
+	Credential CredentialID `json:"c,omitempty"` // 0: the caller's own
+	Cluster    string       `json:"n"`
+	AsksUsage  bool         `json:"u,omitempty"` // the provider was asked for usage in the stream
+}
+
+// A DecisionCandidate is one deployment that was considered.
+type DecisionCandidate struct {
+	Deployment DeploymentID `json:"d"`
+	Excluded   string       `json:"x,omitempty"` // why not; empty: kept
+}
+
+// StartTime returns Start as a time in UTC.
+func (d *Decision) StartTime() time.Time { return time.UnixMicro(d.Start).UTC() }
+
+// DeadlineTime returns Deadline as a time in UTC.
+func (d *Decision) DeadlineTime() time.Time { return time.UnixMicro(d.Deadline).UTC() }
+
+// An EndReason says how a call or an attempt ended.
+type EndReason string
+
+// The end reasons.
+const (
+	EndOK              EndReason = "ok"               // a whole answer
+	EndClientCancelled EndReason = "client_cancelled" // the caller went away first
+	EndUpstreamError   EndReason = "upstream_error"   // the provider failed or could not be reached
+	EndRejected        EndReason = "rejected"         // the provider refused the request itself (4xx but 429)
+	EndTruncated       EndReason = "truncated"        // the answer began and broke off
+	EndTimeout         EndReason = "timeout"          // a time limit of Logos ended it
+	EndRefused         EndReason = "refused"          // Logos refused; no attempt was made
+	EndLost            EndReason = "lost"             // its end was never seen
+)
+
+// A Meter is a quantity that is paid for. Meters of one attempt are disjoint: their sum counts nothing
+// twice.
+type Meter string
+
+// The meters.
+const (
+	MeterInput       Meter = "input"        // prompt tokens that were not read from a cache
+	MeterCachedInput Meter = "cached_input" // prompt tokens read from the provider's cache
+	MeterCacheWrite  Meter = "cache_write"  // prompt tokens written to the provider's cache
+	MeterOutput      Meter = "output"       // answer tokens but for reasoning
+	MeterReasoning   Meter = "reasoning"    // answer tokens spent on reasoning
+)
+
+// A MeterReading is how much of a meter an attempt used.
+type MeterReading struct {
+	Meter     Meter
+	Quantity  int64
+	Estimated bool // not reported by the provider
+}
+
+// A Call is the stored outcome of one request of a caller.
+type Call struct {
+	ID       CallID
+	Gateway  string
+	Decision Decision
+	// Raw is the decision as it was logged; it is stored as it is.
+	Raw json.RawMessage
+
+	Method       string
+	Status       int // as the caller saw it; 0: unknown
+	End          EndReason
+	Duration     time.Duration
+	FirstByte    time.Duration // 0: there was none
+	RequestBytes int64
+	AnswerBytes  int64
+	ServiceTier  string
+	Error        CallError
+	Attempts     []Attempt
+}
+
+// A CallError is the error that ended a call, as far as the provider or Envoy told it.
+type CallError struct {
+	Code    string
+	Type    string
+	Message string // at most 512 bytes
+}
+
+// An Attempt is one try of a call at one target: with its meters, a usage record.
+type Attempt struct {
+	Number            int // from 1
+	Target            DecisionTarget
+	Start             time.Time
+	Duration          time.Duration
+	Status            int // 0: no response
+	End               EndReason
+	ProviderRequestID string
+	Detail            string // Envoy's own words: response flags and details
+	Meters            []MeterReading
+}
+
+// A LogPosition is how far a gateway's access log has been read and stored.
+type LogPosition struct {
+	Epoch      string // of the Envoy process
+	Generation int64  // counts rotations
+	Offset     int64  // bytes
+}
+
+// An UnknownLine is a line of the access log that could not be understood; it is kept aside for a
+// person to look at.
+type UnknownLine struct {
+	Epoch      string
+	Generation int64
+	Offset     int64
+	Line       []byte // at most 64 KiB of it
+}
