@@ -76,8 +76,15 @@ type Access struct {
 	*Profile
 	// Candidates holds, for each model granted, its deployments in order of id.
 	Candidates map[ModelID][]Candidate
-	// Passthrough targets, in order of the grants; used only if Profile.Passthrough.
-	PassthroughTargets []*Target
+	// Routes holds, for each provider granted, where pass-through calls go, in order of the grants; none
+	// unless Profile.Passthrough.
+	Routes []PassthroughRoute
+}
+
+// A PassthroughRoute is where pass-through calls to one provider go.
+type PassthroughRoute struct {
+	Own    *Target // with the caller's own provider headers
+	Stored *Target // with the profile's credential; nil: it has none
 }
 
 // A Candidate is a deployment that a profile grants, with what it needs or the reason why it can't be
@@ -191,7 +198,9 @@ func (b *compiler) access(p *Profile) (*Access, error) {
 		if own[g.Provider] == nil {
 			own[g.Provider] = credential
 		}
-		a.PassthroughTargets = append(a.PassthroughTargets, b.target(provider, credential, nil, nil))
+	}
+	if p.Passthrough {
+		a.Routes = b.routes(p.Grants, own)
 	}
 	for _, id := range p.Models {
 		model := b.models[id]
@@ -213,6 +222,24 @@ func (b *compiler) access(p *Profile) (*Access, error) {
 		a.Candidates[id] = candidates
 	}
 	return a, nil
+}
+
+// routes makes one pass-through route for each provider granted.
+func (b *compiler) routes(grants []Grant, own map[ProviderID]*Credential) []PassthroughRoute {
+	var out []PassthroughRoute
+	seen := make(map[ProviderID]bool, len(grants))
+	for _, g := range grants {
+		if seen[g.Provider] {
+			continue
+		}
+		seen[g.Provider] = true
+		route := PassthroughRoute{Own: b.target(b.providers[g.Provider], nil, nil, nil)}
+		if c := own[g.Provider]; c != nil {
+			route.Stored = b.target(b.providers[g.Provider], c, nil, nil)
+		}
+		out = append(out, route)
+	}
+	return out
 }
 
 // target returns the one target for these parts.

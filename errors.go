@@ -18,6 +18,7 @@ const (
 	NotFound             // there is no such thing
 	Exists               // there is such a thing already
 	Exhausted            // a limit is reached
+	TooLarge             // more bytes than a limit allows
 	Unavailable          // try again later
 	Unsupported          // not something Logos does
 )

@@ -6,6 +6,7 @@ package logos
 
 import (
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -142,3 +143,6 @@ type Deployment struct {
 	IncludeUsage bool
 	MaxParallel  int // calls at once; 0: unlimited
 }
+
+// FormatID writes an id as people see it.
+func FormatID[T ~int64](id T) string { return strconv.FormatInt(int64(id), 10) }

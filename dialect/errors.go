@@ -1,0 +1,70 @@
+package dialect
+
+import (
+	"encoding/json"
+	"net/http"
+
+	"github.com/ls1intum/edutelligence/logos"
+)
+
+// Status returns the HTTP status for a kind of error.
+func Status(kind logos.Kind) int {
+	switch kind {
+	case logos.Invalid:
+		return http.StatusBadRequest
+	case logos.Unauthenticated:
+		return http.StatusUnauthorized
+	case logos.Denied:
+		return http.StatusForbidden
+	case logos.NotFound:
+		return http.StatusNotFound
+	case logos.Exists:
+		return http.StatusConflict
+	case logos.Exhausted:
+		return http.StatusTooManyRequests
+	case logos.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case logos.Unavailable:
+		return http.StatusServiceUnavailable
+	case logos.Unsupported:
+		return http.StatusNotImplemented
+	}
+	return http.StatusInternalServerError
+}
+
+// openAITypes and anthropicTypes hold the error types that each API's clients know.
+var (
+	openAITypes = map[int]string{
+		400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "invalid_request_error",
+		413: "invalid_request_error", 429: "rate_limit_error", 501: "invalid_request_error",
+	}
+	anthropicTypes = map[int]string{
+		400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+		413: "request_too_large", 429: "rate_limit_error", 501: "invalid_request_error", 503: "overloaded_error",
+	}
+)
+
+// ErrorBody writes an error in the shape that callers of the API expect: Anthropic's for messages,
+// OpenAI's for all others. Both carry the stable code and the request id.
+func ErrorBody(api logos.API, e *logos.Error, requestID logos.CallID) []byte {
+	status := Status(e.Kind)
+	types, fallback := openAITypes, "server_error"
+	if api == logos.APIMessages {
+		types, fallback = anthropicTypes, "api_error"
+	}
+	kind := types[status]
+	if kind == "" {
+		kind = fallback
+	}
+	var body any
+	if api == logos.APIMessages {
+		body = map[string]any{"type": "error", "request_id": requestID, "error": map[string]any{"type": kind, "message": e.Message, "code": e.Code}}
+	} else {
+		body = map[string]any{"error": map[string]any{"message": e.Message, "type": kind, "param": nil, "code": e.Code, "request_id": requestID}}
+	}
+	out, err := json.Marshal(body)
+	if err != nil {
+		panic(err) // strings always marshal
+	}
+	return out
+}

@@ -1,0 +1,44 @@
+package dialect
+
+import (
+	_ "embed"
+	"strconv"
+	"strings"
+)
+
+// A Rewrite is what one attempt changes in the request, relative to what the caller sent.
+type Rewrite struct {
+	Path    string // the new :path
+	Host    string // the new :authority
+	Splices []Splice
+}
+
+//go:embed rewrite.lua
+var rewriteLua string
+
+// Encode writes the rewrite as the text that [Lua]'s filter reads: every part is a decimal length, a
+// colon, and as many bytes; a splice is its offset, its cut and its bytes.
+func (r Rewrite) Encode() string {
+	var b strings.Builder
+	b.Grow(len(r.Path) + len(r.Host) + 16 + 64*len(r.Splices))
+	part := func(s string) {
+		b.WriteString(strconv.Itoa(len(s)))
+		b.WriteByte(':')
+		b.WriteString(s)
+	}
+	part(r.Path)
+	part(r.Host)
+	for _, s := range r.Splices {
+		part(strconv.Itoa(s.At))
+		part(strconv.Itoa(s.Cut))
+		part(s.With)
+	}
+	return b.String()
+}
+
+// Lua returns the source of the upstream Lua filter of a cluster: it applies the [Rewrite] that the
+// decision holds for that cluster. An attempt without one is answered 503 in Envoy, so that nothing goes
+// to a provider unprepared.
+func Lua(cluster string) string {
+	return strings.ReplaceAll(rewriteLua, "CLUSTER", strconv.Quote(cluster))
+}

@@ -1,0 +1,32 @@
+-- Prepares one attempt for its provider: path, host and body, from the decision's metadata.
+function envoy_on_request(handle)
+  local decision = handle:streamInfo():dynamicMetadata():get("logos")
+  local text = decision and decision[CLUSTER]
+  if not text then
+    handle:respond({[":status"] = "503"}, "no rewrite for this target")
+    return
+  end
+  local at = 1
+  local function part()
+    local colon = string.find(text, ":", at, true)
+    local length = tonumber(string.sub(text, at, colon - 1))
+    at = colon + 1 + length
+    return string.sub(text, colon + 1, at - 1)
+  end
+  local headers = handle:headers()
+  headers:replace(":path", part())
+  headers:replace(":authority", part())
+  if at > #text then return end
+  local body = handle:body(true)
+  local old = body:getBytes(0, body:length())
+  local pieces, done = {}, 0
+  while at <= #text do
+    local offset, cut = tonumber(part()), tonumber(part())
+    pieces[#pieces + 1] = string.sub(old, done + 1, offset)
+    pieces[#pieces + 1] = part()
+    done = offset + cut
+  end
+  pieces[#pieces + 1] = string.sub(old, done + 1)
+  local length = body:setBytes(table.concat(pieces))
+  headers:replace("content-length", tostring(length))
+end

@@ -1,0 +1,219 @@
+package extproc
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/dialect"
+	"github.com/ls1intum/edutelligence/logos/policy"
+)
+
+// A call is one request on its way to a decision. It is used by one goroutine and dropped with it.
+type call struct {
+	server *Server
+	request
+	caller
+	epoch   string
+	now     time.Time
+	config  *logos.Config // loaded once
+	proxied *logos.Target // of a pass-through call
+	outcome string        // for the metric
+	// bodySeen says that the answer is to the body's message.
+	bodySeen bool
+}
+
+// onHeaders is the first phase. It answers at once, or asks for the body.
+func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool, err error) {
+	c.config = c.server.current()
+	if c.config == nil {
+		return nil, false, logos.Errorf(logos.Unavailable, "gateway_starting", "the gateway has no configuration yet: try again in a few seconds")
+	}
+	if err := c.authenticate(); err != nil {
+		return nil, false, err
+	}
+	if c.upgrade {
+		return nil, false, logos.Errorf(logos.Unsupported, "upgrade_not_supported", "WebSocket and other upgrades are not supported: use plain HTTP requests, streamed where you need it")
+	}
+	if c.contentLength > c.server.cfg.MaxBodyBytes {
+		return nil, false, c.tooLarge()
+	}
+	if err := c.resolveProfiles(); err != nil {
+		return nil, false, err
+	}
+	if c.passesThrough() {
+		return c.startPassthrough()
+	}
+	if c.route.Models && c.method == "GET" {
+		c.outcome = "answered"
+		answer, err = c.listModels()
+		return answer, false, err
+	}
+	switch {
+	case c.route.API == logos.APINone:
+		return nil, false, logos.Errorf(logos.NotFound, "unknown_path", "%s is not an API that goes by model: use /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, /v1/messages or /v1/models, or the header x-logos-proxy where pass-through is allowed", printable(c.path))
+	case c.method != "POST":
+		return nil, false, logos.Errorf(logos.Invalid, "method_not_allowed", "use POST for this path")
+	case c.endStream || c.contentLength == 0:
+		return nil, false, logos.Errorf(logos.Invalid, "body_required", "the request has no body: send a JSON object with a \"model\"")
+	}
+	return continueWithBody(), true, nil
+}
+
+// onBody is the second phase.
+func (c *call) onBody(body []byte) (*extprocv3.ProcessingResponse, bool, error) {
+	c.bodySeen = true
+	if int64(len(body)) > c.server.cfg.MaxBodyBytes {
+		return nil, false, c.tooLarge()
+	}
+	if c.proxied != nil {
+		answer, err := c.finishPassthrough(body)
+		return answer, false, err
+	}
+	answer, err := c.byModel(body)
+	return answer, false, err
+}
+
+func (c *call) tooLarge() error {
+	return logos.Errorf(logos.TooLarge, "request_too_large", "the request body is larger than the limit of %d bytes", c.server.cfg.MaxBodyBytes)
+}
+
+// byModel decides a call of a model API.
+func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
+	parsed, err := dialect.Scan(body)
+	if err != nil {
+		return nil, err
+	}
+	name := c.route.Model
+	if name == "" {
+		name = parsed.Model
+	}
+	model, err := c.model(name)
+	if err != nil {
+		return nil, err
+	}
+	api := c.route.API
+	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model}, c.server.active)
+	d := c.decision(&parsed, name, int64(len(body)))
+	d.Candidates = choice.Candidates
+	if len(choice.Targets) == 0 {
+		return nil, &refusal{decision: d, err: noTarget(&choice, name, api)}
+	}
+	d.Profile = choice.Profile.ID
+	rewrites := make([]string, len(choice.Targets))
+	d.Targets = make([]logos.DecisionTarget, len(choice.Targets))
+	for i, t := range choice.Targets {
+		d.Targets[i] = logos.DecisionTarget{
+			Deployment: t.Deployment.ID, Model: t.Model.ID, Provider: t.Provider.ID, Credential: t.Credential.ID, Cluster: t.Cluster,
+			AsksUsage: t.Deployment.IncludeUsage && parsed.AsksUsage(api),
+		}
+		rewrites[i] = dialect.Rewrite{
+			Path:    dialect.TargetPath(t, api, c.route.Query),
+			Host:    t.Provider.Authority(),
+			Splices: parsed.Splices(api, providerModel(t), t.Deployment.IncludeUsage),
+		}.Encode()
+	}
+	return c.send(d, rewrites)
+}
+
+func providerModel(t *logos.Target) string {
+	if t.Deployment.ProviderModel != "" {
+		return t.Deployment.ProviderModel
+	}
+	return t.Model.Name
+}
+
+// model finds the model that a call names; nil means any.
+func (c *call) model(name string) (*logos.Model, error) {
+	if c.policy != "" && !strings.EqualFold(c.policy, policy.Auto) {
+		return nil, logos.Errorf(logos.NotFound, "policy_not_found", "there is no policy %.100q: the one policy is %q", c.policy, policy.Auto)
+	}
+	switch {
+	case c.policy != "":
+		return nil, nil
+	case name == "":
+		return nil, logos.Errorf(logos.Invalid, "model_required", "the request names no model: set \"model\" to one that GET /v1/models lists, or to \"auto\"")
+	case name == policy.Auto && c.config.Model(name) == nil:
+		return nil, nil
+	}
+	model := c.config.Model(name)
+	if model == nil {
+		return nil, logos.Errorf(logos.NotFound, "model_not_found", "there is no model %.256q: GET /v1/models lists those that this key may use", name)
+	}
+	for _, p := range c.profiles {
+		if _, ok := p.Candidates[model.ID]; ok {
+			return model, nil
+		}
+	}
+	return nil, logos.Errorf(logos.Denied, "model_not_allowed", "this key may not use the model %.256q: GET /v1/models lists those that it may use", name)
+}
+
+// noTarget says why nothing is left.
+func noTarget(choice *policy.Choice, name string, api logos.API) *logos.Error {
+	if !choice.Granted {
+		return logos.Errorf(logos.Denied, "model_not_allowed", "this key may use no model: connect one to its access profile")
+	}
+	unserved := 0
+	for _, x := range choice.Candidates {
+		if x.Excluded == policy.APINotServed {
+			unserved++
+		}
+	}
+	if unserved > 0 && unserved == len(choice.Candidates) {
+		return logos.Errorf(logos.Invalid, "api_not_supported", "no deployment of %.256q serves the %s API: use another API or another model", name, api)
+	}
+	return logos.Errorf(logos.Unavailable, "no_deployment", "no deployment can serve %.256q: %s", name, choice.Explain())
+}
+
+// decision starts the record of the decision with what is known of the call.
+func (c *call) decision(parsed *dialect.Request, model string, bodyBytes int64) *logos.Decision {
+	d := &logos.Decision{
+		Start: c.now.UnixMicro(), Deadline: c.now.Add(c.server.cfg.MaxDuration).UnixMicro(), Revision: c.config.Revision,
+		API: c.route.API, Model: clip(model, dialect.MaxModelLength), BodyBytes: bodyBytes,
+		Team: c.project.TeamID, Project: c.project.ID, APIKey: c.key.ID, Session: clip(c.session, 128),
+	}
+	user := c.user
+	if parsed != nil {
+		d.Stream, d.MaxTokens = parsed.Stream, parsed.MaxTokens
+		if user == "" {
+			user = parsed.User
+		}
+	}
+	d.EndUser = c.config.Hasher.EndUser(c.project.ID, clip(user, 1024))
+	return d
+}
+
+// send notes the intent and tells Envoy what to do.
+func (c *call) send(d *logos.Decision, rewrites []string) (*extprocv3.ProcessingResponse, error) {
+	encoded, err := json.Marshal(d)
+	if err != nil {
+		return nil, fmt.Errorf("encode the decision: %w", err)
+	}
+	if err := c.server.intents.Begin(c.id, c.epoch, d, encoded); err != nil {
+		return nil, err
+	}
+	c.outcome = "sent"
+	return c.dispatch(d, encoded, rewrites)
+}
+
+// clip cuts a text to at most n bytes of valid UTF-8.
+func clip(s string, n int) string {
+	if len(s) > n {
+		s = s[:n]
+	}
+	if utf8.ValidString(s) {
+		return s
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+// printable shows a path in an error, without its query.
+func printable(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	return fmt.Sprintf("%.200q", path)
+}

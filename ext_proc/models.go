@@ -1,0 +1,76 @@
+package extproc
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/ls1intum/edutelligence/logos"
+)
+
+// listModels answers GET /v1/models and /v1/models/{model} with what the key may use, in the shape that
+// the caller's client expects.
+func (c *call) listModels() (*extprocv3.ProcessingResponse, error) {
+	names := c.modelNames()
+	render := openAIModel
+	if c.anthropic {
+		render = anthropicModel
+	}
+	var body any
+	if one := c.route.Model; one != "" {
+		if !slices.Contains(names, one) {
+			return nil, logos.Errorf(logos.NotFound, "model_not_found", "there is no model %.256q that this key may use", one)
+		}
+		body = render(one)
+	} else {
+		list := make([]any, len(names))
+		for i, n := range names {
+			list[i] = render(n)
+		}
+		body = modelList(list, names, c.anthropic)
+	}
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		return nil, fmt.Errorf("encode the models: %w", err)
+	}
+	return immediate(200, "logos_models", encoded, nil, nil), nil
+}
+
+func (c *call) modelNames() []string {
+	seen := make(map[string]bool)
+	for _, p := range c.profiles {
+		for _, id := range p.Models {
+			if m := c.config.ModelByID(id); m != nil {
+				seen[m.Name] = true
+			}
+		}
+	}
+	names := make([]string, 0, len(seen))
+	for n := range seen {
+		names = append(names, n)
+	}
+	slices.SortFunc(names, strings.Compare)
+	return names
+}
+
+func openAIModel(name string) any {
+	return map[string]any{"id": name, "object": "model", "created": 0, "owned_by": "logos"}
+}
+
+func anthropicModel(name string) any {
+	return map[string]any{"id": name, "type": "model", "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+}
+
+func modelList(list []any, names []string, anthropic bool) any {
+	if !anthropic {
+		return map[string]any{"object": "list", "data": list}
+	}
+	page := map[string]any{"data": list, "has_more": false, "first_id": nil, "last_id": nil}
+	if len(names) > 0 {
+		page["first_id"], page["last_id"] = names[0], names[len(names)-1]
+	}
+	return page
+}

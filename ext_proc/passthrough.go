@@ -1,0 +1,140 @@
+package extproc
+
+import (
+	"strings"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/dialect"
+)
+
+// passesThrough says whether the call goes to a provider as it is: it asks for that, or its profiles
+// know no models and one of them allows it.
+func (c *call) passesThrough() bool {
+	if c.proxy {
+		return true
+	}
+	allowed := false
+	for _, p := range c.profiles {
+		if len(p.Models) > 0 {
+			return false
+		}
+		allowed = allowed || p.Passthrough
+	}
+	return allowed
+}
+
+// startPassthrough finds the provider. It decides at once where the body need not be read.
+func (c *call) startPassthrough() (*extprocv3.ProcessingResponse, bool, error) {
+	profile, target, err := c.passthroughTarget()
+	if err != nil {
+		return nil, false, err
+	}
+	c.profiles, c.proxied = []*logos.Access{profile}, target
+	if len(profile.Models) > 0 {
+		if err := c.allowNamedModels(); err != nil {
+			return nil, false, err
+		}
+		if !c.endStream {
+			return continueWithBody(), true, nil
+		}
+	}
+	answer, err := c.sendPassthrough(nil, "", max(0, c.contentLength))
+	return answer, false, err
+}
+
+// passthroughTarget finds the one provider that the call can mean.
+func (c *call) passthroughTarget() (*logos.Access, *logos.Target, error) {
+	allowed := false
+	var profile *logos.Access
+	var found *logos.PassthroughRoute
+	for _, p := range c.profiles {
+		allowed = allowed || p.Passthrough
+		for i := range p.Routes {
+			provider := p.Routes[i].Own.Provider
+			if c.provider != "" && !strings.EqualFold(c.provider, provider.Name) && c.provider != logos.FormatID(provider.ID) {
+				continue
+			}
+			if found != nil && found.Own.Provider != provider {
+				return nil, nil, logos.Errorf(logos.Invalid, "provider_ambiguous", "several providers are possible: name one in the header x-logos-provider")
+			}
+			if found == nil || found.Stored == nil {
+				profile, found = p, &p.Routes[i]
+			}
+		}
+	}
+	switch {
+	case !allowed:
+		return nil, nil, logos.Errorf(logos.Denied, "passthrough_not_allowed", "this key may not pass calls through: leave out the header x-logos-proxy and name a model")
+	case found == nil && c.provider != "":
+		return nil, nil, logos.Errorf(logos.Denied, "provider_not_allowed", "this key may not use the provider %.100q", c.provider)
+	case found == nil:
+		return nil, nil, logos.Errorf(logos.Unavailable, "no_provider", "the access profile has no provider: connect one")
+	}
+	target := found.Own
+	if !c.ownHeaders && found.Stored != nil {
+		target = found.Stored
+	}
+	if !c.server.active(target.Cluster) {
+		return nil, nil, logos.Errorf(logos.Unavailable, "no_deployment", "the provider %q is not ready yet: try again in a few seconds", target.Provider.Name)
+	}
+	return profile, target, nil
+}
+
+// finishPassthrough checks the model in the body.
+func (c *call) finishPassthrough(body []byte) (*extprocv3.ProcessingResponse, error) {
+	if len(body) == 0 {
+		return c.sendPassthrough(nil, "", 0)
+	}
+	parsed, err := dialect.Scan(body)
+	if err != nil {
+		return nil, err
+	}
+	if parsed.Model == "" {
+		return nil, logos.Errorf(logos.Invalid, "model_required", "the access profile lists models, so the body must name one of them as \"model\"")
+	}
+	if err := c.allowModel(parsed.Model); err != nil {
+		return nil, err
+	}
+	return c.sendPassthrough(&parsed, parsed.Model, int64(len(body)))
+}
+
+// allowNamedModels checks models that the path names, as Azure's and Gemini's own paths do.
+func (c *call) allowNamedModels() error {
+	path, _, _ := strings.Cut(c.path, "?")
+	segments := strings.Split(path, "/")
+	for i, s := range segments[:len(segments)-1] {
+		if s == "models" || s == "deployments" || s == "engines" || s == "tunedModels" {
+			name, _, _ := strings.Cut(segments[i+1], ":")
+			if err := c.allowModel(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *call) allowModel(name string) error {
+	for _, id := range c.profiles[0].Models {
+		if m := c.config.ModelByID(id); m != nil && m.Name == name {
+			return nil
+		}
+	}
+	return logos.Errorf(logos.Denied, "model_not_allowed", "this key may not use the model %.256q", name)
+}
+
+func (c *call) sendPassthrough(parsed *dialect.Request, model string, bodyBytes int64) (*extprocv3.ProcessingResponse, error) {
+	path, err := dialect.PassthroughPath(c.proxied.Provider, c.path)
+	if err != nil {
+		return nil, err
+	}
+	d := c.decision(parsed, model, bodyBytes)
+	d.Profile = c.profiles[0].ID
+	target := logos.DecisionTarget{Provider: c.proxied.Provider.ID, Cluster: c.proxied.Cluster}
+	if c.proxied.Credential != nil {
+		target.Credential = c.proxied.Credential.ID
+	}
+	d.Targets = []logos.DecisionTarget{target}
+	return c.send(d, []string{dialect.Rewrite{Path: path, Host: c.proxied.Provider.Authority()}.Encode()})
+}

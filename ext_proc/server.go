@@ -1,0 +1,155 @@
+// Package extproc answers Envoy's external-processing filter: one gRPC stream, one decision, one answer.
+// It authenticates the caller on the headers, before a body is buffered; scans the body; chooses targets;
+// notes the intent; and tells Envoy where to send the call and what to change for each target. Then it
+// closes the stream: the response is Envoy's alone, and survives the death of this process. It makes no
+// database call and takes no lock that others hold long. cmd/logos serves it on a Unix socket.
+package extproc
+
+import (
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/ls1intum/edutelligence/logos"
+)
+
+// EpochHeader is the gRPC metadata in which Envoy names its own process.
+const EpochHeader = "x-logos-epoch"
+
+// Intents notes what is about to be sent, so that it can be settled whoever dies.
+type Intents interface {
+	// Begin notes a call. An error means that nothing was noted and the call must not go on.
+	Begin(id logos.CallID, epoch string, d *logos.Decision, encoded []byte) error
+}
+
+// A Config holds what a Server can be told; the zero value works.
+type Config struct {
+	MaxBodyBytes int64         // of a request; 0: 32 MiB
+	MaxDuration  time.Duration // of a call, from its decision; 0: one hour
+	Now          func() time.Time
+}
+
+// A Server decides calls for Envoy.
+type Server struct {
+	extprocv3.UnimplementedExternalProcessorServer
+	current func() *logos.Config
+	active  func(cluster string) bool
+	intents Intents
+	cfg     Config
+	log     *zap.Logger
+
+	decisions *prometheus.CounterVec
+	duration  prometheus.Histogram
+}
+
+// New makes a server. current returns the configuration in force, or nil before there is one; active says
+// whether Envoy can use a cluster now.
+func New(current func() *logos.Config, active func(cluster string) bool, intents Intents, cfg Config, log *zap.Logger, reg prometheus.Registerer) *Server {
+	if cfg.MaxBodyBytes == 0 {
+		cfg.MaxBodyBytes = 32 << 20
+	}
+	if cfg.MaxDuration == 0 {
+		cfg.MaxDuration = time.Hour
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	factory := promauto.With(reg)
+	return &Server{
+		current: current, active: active, intents: intents, cfg: cfg, log: log,
+		decisions: factory.NewCounterVec(prometheus.CounterOpts{
+			Name: "logos_decisions_total",
+			Help: "Requests decided, by outcome: sent, answered (lists of models), or the error code of the refusal.",
+		}, []string{"outcome"}),
+		duration: factory.NewHistogram(prometheus.HistogramOpts{
+			Name:    "logos_decision_duration_seconds",
+			Help:    "Time from the last message of Envoy to the decision.",
+			Buckets: []float64{.00001, .000025, .00005, .0001, .00025, .0005, .001, .0025, .005, .01, .1, 1},
+		}),
+	}
+}
+
+// ServerOptions returns what a gRPC server for Envoy needs: room for bodies of maxBody bytes, and windows
+// and buffers in which they arrive in few steps.
+func ServerOptions(maxBody int64) []grpc.ServerOption {
+	return []grpc.ServerOption{
+		grpc.MaxRecvMsgSize(int(maxBody) + 1<<20),
+		grpc.InitialWindowSize(4 << 20), grpc.InitialConnWindowSize(16 << 20),
+		grpc.ReadBufferSize(128 << 10), grpc.WriteBufferSize(64 << 10),
+		grpc.SharedWriteBuffer(true),
+	}
+}
+
+// Process handles the stream of one request.
+func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic in a decision", zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))
+			s.decisions.WithLabelValues("panic").Inc()
+			err = status.Error(codes.Internal, "internal error")
+		}
+	}()
+	message, err := stream.Recv()
+	if err != nil {
+		return nil //nolint:nilerr // Envoy gave the request up
+	}
+	start := time.Now()
+	headers := message.GetRequestHeaders()
+	if headers == nil {
+		return status.Error(codes.InvalidArgument, "the first message must be the request's headers")
+	}
+	c := &call{server: s, request: readHeaders(headers), now: s.cfg.Now()}
+	if epoch := metadata.ValueFromIncomingContext(stream.Context(), EpochHeader); len(epoch) > 0 {
+		c.epoch = epoch[0]
+	}
+	answer, wantsBody := s.answer(c, c.onHeaders)
+	if !wantsBody {
+		s.duration.Observe(time.Since(start).Seconds())
+	}
+	if err := stream.Send(answer); err != nil {
+		return fmt.Errorf("answer the headers: %w", err)
+	}
+	if !wantsBody {
+		return nil
+	}
+	if message, err = stream.Recv(); err != nil {
+		return nil //nolint:nilerr // the caller went away
+	}
+	start = time.Now()
+	body := message.GetRequestBody()
+	if body == nil {
+		return status.Error(codes.InvalidArgument, "the second message must be the request's body")
+	}
+	answer, _ = s.answer(c, func() (*extprocv3.ProcessingResponse, bool, error) { return c.onBody(body.GetBody()) })
+	s.duration.Observe(time.Since(start).Seconds())
+	if err := stream.Send(answer); err != nil {
+		return fmt.Errorf("answer the body: %w", err)
+	}
+	return nil
+}
+
+// answer runs one phase and makes an HTTP answer of a refusal.
+func (s *Server) answer(c *call, phase func() (*extprocv3.ProcessingResponse, bool, error)) (*extprocv3.ProcessingResponse, bool) {
+	answer, wantsBody, err := phase()
+	if err != nil {
+		refusal := asRefusal(err)
+		if refusal.Kind == logos.Internal {
+			s.log.Error("a call could not be decided", zap.String("request_id", string(c.id)), zap.Error(err))
+		}
+		s.decisions.WithLabelValues(refusal.Code).Inc()
+		return c.refuse(refusal), false
+	}
+	if !wantsBody {
+		s.decisions.WithLabelValues(c.outcome).Inc()
+	}
+	return answer, wantsBody
+}
