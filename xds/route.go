@@ -1,0 +1,87 @@
+package xds
+
+import (
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	groupsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/priority_group/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// maxRetries is what the route allows; a call's own bound comes from its decision.
+const maxRetries = 2
+
+// route is the same whatever the configuration: targets come with each call's metadata.
+func (b *builder) route() *routev3.RouteConfiguration {
+	var routes []*routev3.Route
+	if b.o.AdminRoute != "" {
+		routes = append(routes, b.adminRoute())
+	}
+	routes = append(routes, b.callRoute())
+	return &routev3.RouteConfiguration{
+		Name:             routeName,
+		ValidateClusters: wrapperspb.Bool(false),
+		VirtualHosts: []*routev3.VirtualHost{{
+			Name: "calls", Domains: []string{"*"}, Routes: routes,
+			RequestBodyBufferLimit: wrapperspb.UInt64(uint64(b.o.MaxBodyBytes)),
+			ResponseHeadersToAdd: []*corev3.HeaderValueOption{
+				overwrite("x-logos-model", "%CLUSTER_METADATA("+b.o.Namespace+":model)%"),
+				overwrite("x-logos-provider", "%CLUSTER_METADATA("+b.o.Namespace+":provider)%"),
+				overwrite("x-logos-attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+			},
+		}},
+	}
+}
+
+func overwrite(name, value string) *corev3.HeaderValueOption {
+	return &corev3.HeaderValueOption{Header: &corev3.HeaderValue{Key: name, Value: value}, AppendAction: corev3.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD}
+}
+
+func everything() *routev3.RouteMatch {
+	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
+}
+
+func (b *builder) callRoute() *routev3.Route {
+	// Without a decision's groups, the call goes to a cluster that does not exist: a 503.
+	groups := &groupsv3.PriorityGroupClusterSpecifier{
+		OverrideMetadataNamespace: b.o.RouteNamespace,
+		PriorityGroups: []*groupsv3.PriorityGroup{{
+			Name: "none", Clusters: []*groupsv3.ClusterWeight{{ClusterName: "undecided", Weight: wrapperspb.UInt32(1)}},
+		}},
+	}
+	return &routev3.Route{
+		Name: "call", Match: everything(),
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
+			ClusterSpecifier: &routev3.RouteAction_InlineClusterSpecifierPlugin{InlineClusterSpecifierPlugin: &routev3.ClusterSpecifierPlugin{
+				Extension: b.extension("priority_group", groups),
+			}},
+			// A model may think for minutes: no bound on the whole but the deadline of its reservation.
+			Timeout:           durationpb.New(0),
+			IdleTimeout:       seconds(b.o.IdleTimeout),
+			MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: seconds(b.o.MaxDuration)},
+			RetryPolicy: &routev3.RetryPolicy{
+				RetryOn:               "5xx,retriable-status-codes", // 5xx includes no connection, a reset and no answer
+				RetriableStatusCodes:  []uint32{429},
+				NumRetries:            wrapperspb.UInt32(maxRetries),
+				PerTryTimeout:         seconds(b.o.FirstByteTimeout),
+				RefreshClusterOnRetry: true,
+				RetryBackOff:          &routev3.RetryPolicy_RetryBackOff{BaseInterval: seconds(time.Millisecond), MaxInterval: seconds(10 * time.Millisecond)},
+			},
+		}},
+	}
+}
+
+// adminRoute serves /logosdb on the data plane's port, as the original did.
+func (b *builder) adminRoute() *routev3.Route {
+	return &routev3.Route{
+		Name: "logosdb", Match: &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/logosdb/"}},
+		Action: &routev3.Route_Route{Route: &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: adminCluster}}},
+		TypedPerFilterConfig: map[string]*anypb.Any{"ext_proc": b.any(&extprocv3.ExtProcPerRoute{
+			Override: &extprocv3.ExtProcPerRoute_Disabled{Disabled: true},
+		})},
+	}
+}

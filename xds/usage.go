@@ -1,0 +1,47 @@
+package xds
+
+import (
+	contentv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/content_parsers/json/v3"
+	jsonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/json_to_metadata/v3"
+	ssev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/sse_to_metadata/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// maxEventBytes bounds one event of a stream: response.completed carries the whole answer.
+const maxEventBytes = 10 << 20
+
+// usageRules reads the fields of interest out of a response's JSON.
+func (b *builder) usageRules() []*jsonv3.JsonToMetadata_Rule {
+	rules := make([]*jsonv3.JsonToMetadata_Rule, 0, len(b.o.UsageFields))
+	for _, f := range b.o.UsageFields {
+		kind := jsonv3.JsonToMetadata_NUMBER
+		if f.Text {
+			kind = jsonv3.JsonToMetadata_STRING
+		}
+		rule := &jsonv3.JsonToMetadata_Rule{OnPresent: &jsonv3.JsonToMetadata_KeyValuePair{MetadataNamespace: b.o.UsageNamespace, Key: f.Key, Type: kind}}
+		for _, key := range f.Path {
+			rule.Selectors = append(rule.Selectors, &jsonv3.JsonToMetadata_Selector{Selector: &jsonv3.JsonToMetadata_Selector_Key{Key: key}})
+		}
+		rules = append(rules, rule)
+	}
+	return rules
+}
+
+func (b *builder) usageJSON() *jsonv3.JsonToMetadata {
+	return &jsonv3.JsonToMetadata{ResponseRules: &jsonv3.JsonToMetadata_MatchRules{
+		Rules:                  b.usageRules(),
+		AllowContentTypesRegex: &matcherv3.RegexMatcher{Regex: `application/([a-z0-9.-]+\+)?json( *;.*)?`},
+	}}
+}
+
+func (b *builder) usageSSE() *ssev3.SseToMetadata {
+	parser := &contentv3.JsonContentParser{}
+	for _, r := range b.usageRules() {
+		parser.Rules = append(parser.Rules, &contentv3.JsonContentParser_RuleConfig{Rule: r})
+	}
+	return &ssev3.SseToMetadata{ResponseRules: &ssev3.SseToMetadata_ProcessingRules{
+		MaxEventSize:  wrapperspb.UInt32(maxEventBytes),
+		ContentParser: b.extension("envoy.content_parsers.json", parser),
+	}}
+}
