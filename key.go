@@ -28,6 +28,9 @@ func NewHasher(key []byte) Hasher { return Hasher{Secret(key)} }
 // APIKey hashes an API key.
 func (h Hasher) APIKey(secret string) KeyHash { return h.sum("api-key:", secret) }
 
+// Credential hashes a provider's credential, so that it can be found by its secret.
+func (h Hasher) Credential(secret Secret) KeyHash { return h.sum("credential:", string(secret)) }
+
 // EndUser returns the pseudonym of an end user of a project: 32 hexadecimal digits, or "" for "".
 func (h Hasher) EndUser(project ProjectID, user string) string {
 	if user == "" {

@@ -1,0 +1,64 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/sql/internal/db"
+)
+
+// IsSetUp says whether the root user is there.
+func (s *Store) IsSetUp(ctx context.Context) (bool, error) {
+	row, err := db.New(s.pool).Instance(ctx)
+	return row.SetUpAt != nil, err
+}
+
+// Authenticate finds the usable API key with that secret in the database itself, so that a key works, or
+// works no more, with the next administrative call.
+func (s *Store) Authenticate(ctx context.Context, secret string, now time.Time) (*logos.APIKey, error) {
+	unknown := logos.Errorf(logos.Unauthenticated, "invalid_api_key", "the API key is missing, unknown, expired or revoked")
+	if secret == "" || len(secret) > logos.MaxKeyLength {
+		return nil, unknown
+	}
+	hash := s.hasher.APIKey(secret)
+	row, err := db.New(s.pool).APIKeyByHash(ctx, hash[:])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, unknown
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up an API key: %w", err)
+	}
+	k := &logos.APIKey{
+		ID: logos.APIKeyID(row.ID), ProjectID: logos.ProjectID(row.ProjectID), Role: logos.Role(row.Role), Hash: hash,
+		Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt),
+	}
+	if !k.Usable(now) {
+		return nil, unknown
+	}
+	return k, nil
+}
+
+// CredentialID returns the id of the one credential with that secret.
+func (s *Store) CredentialID(ctx context.Context, secret logos.Secret) (logos.CredentialID, error) {
+	ids, err := db.New(s.pool).CredentialsByHash(ctx, s.credentialHash(secret))
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("look up a credential: %w", err)
+	case len(ids) == 0:
+		return 0, logos.Errorf(logos.NotFound, "not_found", "there is no api with this key: add it with add_provider")
+	case len(ids) > 1:
+		return 0, logos.Errorf(logos.Exists, "ambiguous", "several providers have this key: use the api-id that add_provider answered with")
+	}
+	return logos.CredentialID(ids[0]), nil
+}
+
+// credentialHash is keyed like that of API keys, so that a stolen database tells no secret.
+func (s *Store) credentialHash(secret logos.Secret) []byte {
+	sum := s.hasher.Credential(secret)
+	return sum[:]
+}

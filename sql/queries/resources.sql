@@ -1,0 +1,75 @@
+-- name: InsertProject :one
+insert into projects (name, demo, revision) values ($1, $2, $3) returning id;
+
+-- name: ProjectExists :one
+select exists (select from projects where id = $1 and deleted_at is null);
+
+-- name: InsertProfile :one
+insert into profiles (project_id, name, passthrough, revision) values ($1, $2, $3, $4) returning id;
+
+-- name: ProfileProject :one
+select project_id from profiles where id = $1 and deleted_at is null;
+
+-- name: InsertAPIKey :one
+insert into api_keys (project_id, profile_id, role, name, hash, hint, revision)
+values ($1, $2, $3, $4, $5, $6, $7) returning id;
+
+-- name: APIKeyByHash :one
+select k.id, k.project_id, k.role, k.expires_at, k.revoked_at
+from api_keys k join projects p on p.id = k.project_id and p.deleted_at is null
+where k.hash = $1 and k.deleted_at is null;
+
+-- name: InsertProvider :one
+insert into providers (name, base_url, dialect, auth_header, auth_format, revision)
+values ($1, $2, $3, $4, $5, $6) returning id;
+
+-- name: ProviderByName :one
+select id, auth_header, auth_format from providers where name = $1 and base_url = $2 and deleted_at is null;
+
+-- name: SetProviderAuth :exec
+update providers set auth_header = $2, auth_format = $3, revision = $4, updated_at = now() where id = $1;
+
+-- name: ProviderExists :one
+select exists (select from providers where id = $1 and deleted_at is null);
+
+-- name: InsertCredential :one
+insert into credentials (provider_id, key_id, data_key, secret, hash, revision)
+values ($1, $2, $3, $4, $5, $6) returning id;
+
+-- name: CredentialByHash :one
+select id from credentials where provider_id = $1 and hash = $2 and deleted_at is null;
+
+-- name: CredentialsByHash :many
+select id from credentials where hash = $1 and deleted_at is null order by id;
+
+-- name: CredentialProvider :one
+select provider_id from credentials where id = $1 and deleted_at is null;
+
+-- name: InsertModel :one
+insert into models (name, endpoint, revision) values ($1, $2, $3) returning id;
+
+-- name: ModelExists :one
+select exists (select from models where id = $1 and deleted_at is null);
+
+-- name: InsertDeployment :one
+insert into deployments (model_id, provider_id, provider_model, revision) values ($1, $2, $3, $4) returning id;
+
+-- name: DeploymentByPair :one
+select id from deployments where model_id = $1 and provider_id = $2 and deleted_at is null;
+
+-- name: SetDeploymentCredential :exec
+update deployments set credential_id = $2, revision = $3, updated_at = now() where id = $1;
+
+-- name: GrantProvider :exec
+insert into profile_providers (profile_id, provider_id, credential_id) values ($1, $2, $3) on conflict do nothing;
+
+-- name: GrantModel :one
+insert into profile_models (profile_id, model_id) values ($1, $2)
+on conflict (profile_id, model_id) do update set model_id = excluded.model_id returning id;
+
+-- name: ProjectHasModels :one
+select exists (select from profile_models g join profiles f on f.id = g.profile_id
+               where f.project_id = $1 and f.deleted_at is null);
+
+-- name: DemoProject :one
+select id from projects where demo and deleted_at is null order by id limit 1;

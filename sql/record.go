@@ -1,0 +1,152 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/sql/internal/db"
+)
+
+// LogPositions returns how far a gateway's access logs are stored, one position an epoch.
+func (s *Store) LogPositions(ctx context.Context, gateway string) ([]logos.LogPosition, error) {
+	rows, err := db.New(s.pool).LogPositions(ctx, gateway)
+	if err != nil {
+		return nil, fmt.Errorf("read log positions: %w", err)
+	}
+	out := make([]logos.LogPosition, len(rows))
+	for i, r := range rows {
+		out[i] = logos.LogPosition{Epoch: r.Epoch, Generation: r.Generation, Offset: r.Byte}
+	}
+	return out, nil
+}
+
+// A Batch is what was read from a gateway's access logs, with how far that is.
+type Batch struct {
+	Calls     []*logos.Call
+	Unknown   []logos.UnknownLine
+	Positions []logos.LogPosition
+	Done      []string // epochs whose logs are read to their end and need no position any more
+}
+
+// RecordCalls stores a batch: all of it, or nothing. What is stored already stays as it is, so that a
+// batch may be stored again.
+func (s *Store) RecordCalls(ctx context.Context, gateway string, b Batch) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		q := db.New(tx)
+		if len(b.Calls) > 0 {
+			if err := insertCalls(ctx, q, gateway, b.Calls); err != nil {
+				return err
+			}
+		}
+		for _, u := range b.Unknown {
+			if err := q.InsertUnknownLine(ctx, db.InsertUnknownLineParams{Gateway: gateway, Epoch: u.Epoch, Generation: u.Generation, Byte: u.Offset, Line: u.Line}); err != nil {
+				return err
+			}
+		}
+		for _, p := range b.Positions {
+			if err := q.SetLogPosition(ctx, db.SetLogPositionParams{Gateway: gateway, Epoch: p.Epoch, Generation: p.Generation, Byte: p.Offset}); err != nil {
+				return err
+			}
+		}
+		if len(b.Done) > 0 {
+			return q.DeleteLogPositions(ctx, db.DeleteLogPositionsParams{Gateway: gateway, Epochs: b.Done})
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("record %d calls: %w", len(b.Calls), err)
+	}
+	return nil
+}
+
+// Recorded returns which of these calls are stored.
+func (s *Store) Recorded(ctx context.Context, starts []time.Time, ids []logos.CallID) ([]logos.CallID, error) {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = string(id)
+	}
+	rows, err := db.New(s.pool).RecordedCalls(ctx, db.RecordedCallsParams{StartAt: starts, CallID: texts})
+	if err != nil {
+		return nil, fmt.Errorf("look up calls: %w", err)
+	}
+	out := make([]logos.CallID, len(rows))
+	for i, r := range rows {
+		out[i] = logos.CallID(r)
+	}
+	return out, nil
+}
+
+func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) error {
+	c := db.InsertCallsParams{Gateway: gateway}
+	var a db.InsertAttemptsParams
+	var m db.InsertMetersParams
+	for _, call := range calls {
+		addCall(&c, call)
+		for i := range call.Attempts {
+			attempt := &call.Attempts[i]
+			addAttempt(&a, call, attempt)
+			for _, r := range attempt.Meters {
+				addMeter(&m, call, attempt, r)
+			}
+		}
+	}
+	if err := q.InsertCalls(ctx, c); err != nil {
+		return err
+	}
+	if err := q.InsertAttempts(ctx, a); err != nil {
+		return err
+	}
+	return q.InsertMeters(ctx, m)
+}
+
+func addCall(p *db.InsertCallsParams, c *logos.Call) {
+	d := &c.Decision
+	p.StartAt, p.CallID = append(p.StartAt, d.StartTime()), append(p.CallID, string(c.ID))
+	p.Revision = append(p.Revision, d.Revision)
+	p.Api, p.Stream, p.Model = append(p.Api, string(d.API)), append(p.Stream, d.Stream), append(p.Model, clean(d.Model))
+	p.TeamID, p.ProjectID = append(p.TeamID, int64(d.Team)), append(p.ProjectID, int64(d.Project))
+	p.ApiKeyID, p.ProfileID = append(p.ApiKeyID, int64(d.APIKey)), append(p.ProfileID, int64(d.Profile))
+	p.EndUser, p.Session = append(p.EndUser, clean(d.EndUser)), append(p.Session, clean(d.Session))
+	p.Method, p.Status = append(p.Method, clean(c.Method)), append(p.Status, int32(c.Status))
+	p.EndReason = append(p.EndReason, string(c.End))
+	p.DurationUs, p.FirstByteUs = append(p.DurationUs, c.Duration.Microseconds()), append(p.FirstByteUs, c.FirstByte.Microseconds())
+	p.RequestBytes, p.AnswerBytes = append(p.RequestBytes, c.RequestBytes), append(p.AnswerBytes, c.AnswerBytes)
+	p.ServiceTier = append(p.ServiceTier, clean(c.ServiceTier))
+	p.ErrorCode, p.ErrorType, p.ErrorMessage = append(p.ErrorCode, clean(c.Error.Code)), append(p.ErrorType, clean(c.Error.Type)), append(p.ErrorMessage, clean(c.Error.Message))
+	p.Decision = append(p.Decision, cleanJSON(c.Raw))
+}
+
+func addAttempt(p *db.InsertAttemptsParams, c *logos.Call, a *logos.Attempt) {
+	p.StartAt, p.CallID, p.Attempt = append(p.StartAt, c.Decision.StartTime()), append(p.CallID, string(c.ID)), append(p.Attempt, int32(a.Number))
+	p.DeploymentID, p.ModelID = append(p.DeploymentID, int64(a.Target.Deployment)), append(p.ModelID, int64(a.Target.Model))
+	p.ProviderID, p.CredentialID = append(p.ProviderID, int64(a.Target.Provider)), append(p.CredentialID, int64(a.Target.Credential))
+	p.Cluster, p.StartedAt = append(p.Cluster, clean(a.Target.Cluster)), append(p.StartedAt, a.Start)
+	p.DurationUs, p.Status = append(p.DurationUs, a.Duration.Microseconds()), append(p.Status, int32(a.Status))
+	p.EndReason = append(p.EndReason, string(a.End))
+	p.ProviderRequestID, p.Detail = append(p.ProviderRequestID, clean(a.ProviderRequestID)), append(p.Detail, clean(a.Detail))
+}
+
+func addMeter(p *db.InsertMetersParams, c *logos.Call, a *logos.Attempt, r logos.MeterReading) {
+	p.StartAt, p.CallID, p.Attempt = append(p.StartAt, c.Decision.StartTime()), append(p.CallID, string(c.ID)), append(p.Attempt, int32(a.Number))
+	p.Meter, p.Quantity, p.Estimated = append(p.Meter, string(r.Meter)), append(p.Quantity, r.Quantity), append(p.Estimated, r.Estimated)
+}
+
+// clean keeps out what Postgres can't store as text; one hostile value must not hold up a whole batch.
+func clean(s string) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+}
+
+func cleanJSON(raw []byte) []byte {
+	raw = bytes.ReplaceAll(bytes.ToValidUTF8(raw, []byte("\uFFFD")), []byte(`\u0000`), []byte(`\ufffd`))
+	if !json.Valid(raw) {
+		return []byte("{}")
+	}
+	return raw
+}

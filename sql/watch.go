@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.uber.org/zap"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/sql/internal/db"
+)
+
+// pollEvery bounds how late a change is seen whose notification was missed.
+const pollEvery = time.Second
+
+// A Watcher follows the revisions of the configuration.
+type Watcher struct {
+	store    *Store
+	revision int64
+	failing  bool
+	loads    *prometheus.CounterVec
+	present  prometheus.Gauge
+}
+
+// NewWatcher makes a watcher.
+func NewWatcher(s *Store, reg prometheus.Registerer) *Watcher {
+	return &Watcher{
+		store: s, revision: -1,
+		loads: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+			Name: "logos_config_loads_total", Help: "Attempts to load a new revision of the configuration, by result.",
+		}, []string{"result"}),
+		present: promauto.With(reg).NewGauge(prometheus.GaugeOpts{
+			Name: "logos_config_revision", Help: "Revision of the configuration that was loaded last.",
+		}),
+	}
+}
+
+// Run calls apply with each new revision, from one goroutine, until ctx ends. While the database is away
+// or a revision is not usable, the last good one stays.
+func (w *Watcher) Run(ctx context.Context, apply func(context.Context, *logos.Config)) error {
+	for ctx.Err() == nil {
+		err := w.listen(ctx, apply)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if !w.failing {
+			w.failing = true
+			w.store.log.Error("changes of the configuration can't be followed; the last good one stays", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pollEvery / 4):
+		}
+	}
+	return nil
+}
+
+// listen follows revisions on one connection, until that fails.
+func (w *Watcher) listen(ctx context.Context, apply func(context.Context, *logos.Config)) error {
+	conn, err := w.store.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	raw := conn.Hijack() // a listening connection goes back to no one
+	defer raw.Close(context.WithoutCancel(ctx))
+	if _, err := raw.Exec(ctx, "listen logos_config"); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	for {
+		if err := w.load(ctx, raw, apply); err != nil {
+			return err
+		}
+		wait, cancel := context.WithTimeout(ctx, pollEvery)
+		_, err := raw.WaitForNotification(wait)
+		timedOut := wait.Err() != nil
+		cancel()
+		if err != nil && (!timedOut || raw.IsClosed()) {
+			return fmt.Errorf("wait for changes: %w", err)
+		}
+	}
+}
+
+func (w *Watcher) load(ctx context.Context, conn *pgx.Conn, apply func(context.Context, *logos.Config)) error {
+	revision, err := db.New(conn).Revision(ctx)
+	if err != nil {
+		return fmt.Errorf("read the revision: %w", err)
+	}
+	if revision == w.revision {
+		return nil
+	}
+	config, err := w.store.Load(ctx)
+	if err != nil {
+		w.loads.WithLabelValues("failed").Inc()
+		return err
+	}
+	w.loads.WithLabelValues("ok").Inc()
+	w.present.Set(float64(config.Revision))
+	w.revision = config.Revision
+	if w.failing {
+		w.failing = false
+		w.store.log.Info("changes of the configuration are followed again")
+	}
+	apply(ctx, config)
+	return nil
+}
