@@ -146,3 +146,11 @@ type UnknownLine struct {
 	Offset     int64
 	Line       []byte // at most 64 KiB of it
 }
+
+// A LogBatch is what was read from a gateway's access logs, with how far that is.
+type LogBatch struct {
+	Calls     []*Call
+	Unknown   []UnknownLine
+	Positions []LogPosition
+	Done      []string // epochs whose logs are read to their end and need no position any more
+}

@@ -52,8 +52,10 @@ func UsageFields() []UsageField { return usageFields }
 
 // Usage is what a provider reported about one attempt.
 type Usage struct {
-	Meters      []logos.MeterReading // disjoint; none if Reported is false
-	Reported    bool
+	Meters   []logos.MeterReading // disjoint; none if Reported is false
+	Reported bool
+	// Partial says that the output was counted as the answer began, and not again as it ended.
+	Partial     bool
 	ServiceTier string
 	Error       logos.CallError
 }
@@ -103,7 +105,11 @@ func ReadUsage(fields map[string]any) Usage {
 	read, hasRead := r.count("ar", "mar")
 	write, hasWrite := r.count("aw", "maw")
 	input, hasInput := r.count("pt", "rit", "it", "mit")
-	output, hasOutput := r.count("ct", "rot", "ot", "mot")
+	output, hasOutput := r.count("ct", "rot", "ot")
+	if !hasOutput {
+		output, hasOutput = r.count("mot")
+		u.Partial = hasOutput
+	}
 	if !hasInput && !hasOutput {
 		return u
 	}

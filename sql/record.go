@@ -27,17 +27,9 @@ func (s *Store) LogPositions(ctx context.Context, gateway string) ([]logos.LogPo
 	return out, nil
 }
 
-// A Batch is what was read from a gateway's access logs, with how far that is.
-type Batch struct {
-	Calls     []*logos.Call
-	Unknown   []logos.UnknownLine
-	Positions []logos.LogPosition
-	Done      []string // epochs whose logs are read to their end and need no position any more
-}
-
 // RecordCalls stores a batch: all of it, or nothing. What is stored already stays as it is, so that a
 // batch may be stored again.
-func (s *Store) RecordCalls(ctx context.Context, gateway string, b Batch) error {
+func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatch) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if len(b.Calls) > 0 {

@@ -56,7 +56,8 @@ type Options struct {
 	EpochHeader       string   // gRPC metadata for ext_proc that names this Envoy process
 	Namespace         string   // dynamic metadata of decisions
 	RouteNamespace    string   // typed dynamic metadata of targets
-	UsageNamespace    string   // dynamic metadata of usage
+	NumberNamespace   string   // dynamic metadata of the numbers in responses
+	TextNamespace     string   // dynamic metadata of the texts in responses
 }
 
 // Resources is Envoy's configuration.

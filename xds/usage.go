@@ -15,11 +15,11 @@ const maxEventBytes = 10 << 20
 func (b *builder) usageRules() []*jsonv3.JsonToMetadata_Rule {
 	rules := make([]*jsonv3.JsonToMetadata_Rule, 0, len(b.o.UsageFields))
 	for _, f := range b.o.UsageFields {
-		kind := jsonv3.JsonToMetadata_NUMBER
+		kind, namespace := jsonv3.JsonToMetadata_NUMBER, b.o.NumberNamespace
 		if f.Text {
-			kind = jsonv3.JsonToMetadata_STRING
+			kind, namespace = jsonv3.JsonToMetadata_STRING, b.o.TextNamespace
 		}
-		rule := &jsonv3.JsonToMetadata_Rule{OnPresent: &jsonv3.JsonToMetadata_KeyValuePair{MetadataNamespace: b.o.UsageNamespace, Key: f.Key, Type: kind}}
+		rule := &jsonv3.JsonToMetadata_Rule{OnPresent: &jsonv3.JsonToMetadata_KeyValuePair{MetadataNamespace: namespace, Key: f.Key, Type: kind}}
 		for _, key := range f.Path {
 			rule.Selectors = append(rule.Selectors, &jsonv3.JsonToMetadata_Selector{Selector: &jsonv3.JsonToMetadata_Selector_Key{Key: key}})
 		}

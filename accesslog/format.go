@@ -1,0 +1,63 @@
+package accesslog
+
+import "github.com/ls1intum/edutelligence/logos/dialect"
+
+// The kinds of lines, as Envoy names them.
+const (
+	callEnd      = "DownstreamEnd"
+	attemptStart = "UpstreamPoolReady"
+	attemptEnd   = "UpstreamEnd"
+)
+
+// Namespaces of Envoy's dynamic metadata that hold what was read from responses.
+const (
+	NumberNamespace = "logos.usage"
+	TextNamespace   = "logos.text"
+)
+
+// textPrefix begins the keys of texts from responses.
+const textPrefix = "x_"
+
+// CallFormat returns what Envoy writes at the end of a call: key → command operators. decision names the
+// metadata that holds the decision, as "namespace:key".
+func CallFormat(decision string) map[string]string {
+	format := map[string]string{
+		"t":  "%ACCESS_LOG_TYPE%",
+		"id": "%REQ(X-REQUEST-ID)%",
+		"d":  "%DYNAMIC_METADATA(" + decision + ")%",
+		"u":  "%DYNAMIC_METADATA(" + NumberNamespace + ")%",
+		"m":  "%REQ(:METHOD):16%",
+		"c":  "%RESPONSE_CODE%",
+		"f":  "%RESPONSE_FLAGS%",
+		"x":  "%RESPONSE_CODE_DETAILS%",
+		"ct": "%RESP(CONTENT-TYPE):64%",
+		"ms": "%DURATION%",
+		"tb": "%RESPONSE_DURATION%",
+		"i":  "%BYTES_RECEIVED%",
+		"o":  "%BYTES_SENT%",
+		"n":  "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+	}
+	for _, f := range dialect.UsageFields() {
+		if f.Text { // a provider decides how long it is
+			format[textPrefix+f.Key] = "%DYNAMIC_METADATA(" + TextNamespace + ":" + f.Key + "):512%"
+		}
+	}
+	return format
+}
+
+// AttemptFormat returns what Envoy writes at the start and at the end of an attempt.
+func AttemptFormat() map[string]string {
+	return map[string]string{
+		"t":  "%ACCESS_LOG_TYPE%",
+		"id": "%REQ(X-REQUEST-ID)%",
+		"k":  "%UPSTREAM_CLUSTER_RAW%",
+		"c":  "%RESPONSE_CODE%",
+		"f":  "%RESPONSE_FLAGS%",
+		"x":  "%RESPONSE_CODE_DETAILS%",
+		"r":  "%RESP(X-REQUEST-ID?REQUEST-ID):128%",
+		"r2": "%RESP(APIM-REQUEST-ID):128%",
+		"s":  "%START_TIME(%s.%6f)%",
+		"ms": "%DURATION%",
+		"w":  "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+	}
+}

@@ -1,0 +1,220 @@
+package accesslog
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/dialect"
+)
+
+// A pending call is one of which some lines were read.
+type pending struct {
+	id       logos.CallID
+	first    position // of its first line
+	seen     time.Time
+	attempts []attempt
+	end      *line
+	endSeen  time.Time
+	decision *logos.Decision
+	raw      json.RawMessage
+}
+
+// An attempt is told by a line at its start, by one at its end, or by both; one that got no connection
+// has no start.
+type attempt struct{ start, end *line }
+
+// add takes an attempt's line. Attempts of a call run one after another, so an end belongs to the last
+// start of the same cluster that has none; lines do not number them.
+func (p *pending) add(l *line) {
+	if l.Type == attemptStart {
+		p.attempts = append(p.attempts, attempt{start: l})
+		return
+	}
+	for i := range p.attempts {
+		if a := &p.attempts[i]; a.end == nil && a.start.Cluster == l.Cluster {
+			a.end = l
+			return
+		}
+	}
+	p.attempts = append(p.attempts, attempt{end: l})
+}
+
+// whole says whether every line of the call was read.
+func (p *pending) whole() bool {
+	if p.end == nil {
+		return false
+	}
+	ended := 0
+	for _, a := range p.attempts {
+		if a.end != nil {
+			ended++
+		}
+	}
+	return ended == len(p.attempts) && ended >= int(p.end.Attempts)
+}
+
+// settle makes the record of a call whose end was read.
+func (p *pending) settle() *logos.Call {
+	l, d := p.end, p.decision
+	usage := l.usage()
+	c := &logos.Call{
+		ID: p.id, Decision: *d, Raw: p.raw, Method: l.Method, Status: int(l.Status),
+		Duration: millis(l.Duration), FirstByte: millis(l.FirstByte),
+		RequestBytes: int64(l.RequestBytes), AnswerBytes: int64(l.AnswerBytes),
+		ServiceTier: usage.ServiceTier, Error: usage.Error,
+	}
+	c.End = l.endReason(d, &usage)
+	if c.Error == (logos.CallError{}) && c.End != logos.EndOK {
+		c.Error.Code = errorCode(l, d)
+	}
+	if d.Refusal != "" || len(d.Targets) == 0 {
+		return c
+	}
+	count := min(max(int(l.Attempts), len(p.attempts)), len(d.Targets))
+	for i := range count {
+		c.Attempts = append(c.Attempts, p.attempt(i, i == count-1, c.End))
+	}
+	if count > 0 {
+		last := &c.Attempts[count-1]
+		last.Meters = meters(d, l, &usage, last, c.End)
+	}
+	return c
+}
+
+// attempt makes the record of attempt i.
+func (p *pending) attempt(i int, last bool, end logos.EndReason) logos.Attempt {
+	a := logos.Attempt{Number: i + 1, Target: p.decision.Targets[i], Start: p.decision.StartTime(), End: logos.EndUpstreamError}
+	if last {
+		a.End = end
+		if p.end != nil {
+			a.Status, a.Duration, a.Detail = int(p.end.Status), millis(p.end.Duration), detail(p.end)
+		}
+	}
+	if i >= len(p.attempts) {
+		return a
+	}
+	lines := p.attempts[i]
+	for _, l := range []*line{lines.start, lines.end} {
+		if l == nil {
+			continue
+		}
+		if start := l.started(); !start.IsZero() {
+			a.Start = start
+		}
+	}
+	if l := lines.end; l != nil {
+		a.Status, a.Duration, a.Detail = int(l.Status), millis(l.Duration), detail(l)
+		a.ProviderRequestID = l.RequestID
+		if a.ProviderRequestID == "" {
+			a.ProviderRequestID = l.APIMRequestID
+		}
+		if !last && l.has("UT", "SI", "UMSDR") {
+			a.End = logos.EndTimeout
+		}
+	}
+	return a
+}
+
+// endReason says how a call ended. Flags are Envoy's, see "Response flags" in its access-log reference.
+func (l *line) endReason(d *logos.Decision, u *dialect.Usage) logos.EndReason {
+	switch {
+	case d.Refusal != "":
+		return logos.EndRefused
+	case l.has("DC", "DR"):
+		return logos.EndClientCancelled
+	case l.has("UT", "SI", "DT", "UMSDR"):
+		return logos.EndTimeout
+	case l.Status == 0, l.Status == 429, l.Status >= 500:
+		return logos.EndUpstreamError
+	case l.Status >= 400:
+		return logos.EndRejected
+	case l.has("UC", "UR", "LR", "UPE"):
+		return logos.EndTruncated
+	case u.Error != logos.CallError{}:
+		return logos.EndUpstreamError // inside an answer that began well
+	}
+	return logos.EndOK
+}
+
+// errorCode names an error that no answer told of.
+func errorCode(l *line, d *logos.Decision) string {
+	if d.Refusal != "" {
+		return d.Refusal
+	}
+	if code, _, _ := strings.Cut(l.Details, "{"); code != "" && code != "via_upstream" {
+		return clip(code, 128)
+	}
+	return ""
+}
+
+func detail(l *line) string {
+	text := l.Details
+	if l.Failure != "" {
+		text += " " + l.Failure
+	}
+	if l.Flags != "" && l.Flags != "-" {
+		text = l.Flags + " " + text
+	}
+	return clip(strings.TrimSpace(text), 512)
+}
+
+// meters returns what the serving attempt used: as reported, else estimated where the provider is likely
+// to have charged. Other attempts failed, which nobody charges.
+func meters(d *logos.Decision, l *line, u *dialect.Usage, a *logos.Attempt, end logos.EndReason) []logos.MeterReading {
+	stream := strings.HasPrefix(l.ContentType, "text/event-stream")
+	broken := end == logos.EndClientCancelled || end == logos.EndTruncated || end == logos.EndTimeout
+	switch {
+	case u.Reported && !(u.Partial && broken):
+		return u.Meters
+	case d.API == logos.APINone && !u.Reported:
+		return nil
+	}
+	estimate := dialect.Estimate(d.API, stream, d.BodyBytes, int64(l.AnswerBytes))
+	switch {
+	case u.Reported: // the input is known, the output as far as it came is not
+		readings := append([]logos.MeterReading(nil), u.Meters...)
+		for i := range readings {
+			if readings[i].Meter == logos.MeterOutput {
+				readings[i].Quantity, readings[i].Estimated = max(readings[i].Quantity, estimate[1].Quantity), true
+			}
+		}
+		return readings
+	case broken, a.Status >= 200 && a.Status < 300:
+		return estimate
+	}
+	return nil
+}
+
+// lose makes the record of a call whose end will never be read. ran says that an attempt may have run of
+// which there is no line either; what such a call may have cost is estimated.
+func (p *pending) lose(ran bool, now time.Time) *logos.Call {
+	d := p.decision
+	c := &logos.Call{
+		ID: p.id, Decision: *d, Raw: p.raw, End: logos.EndLost,
+		Duration: max(0, now.Sub(d.StartTime())), RequestBytes: d.BodyBytes,
+	}
+	count := min(len(p.attempts), len(d.Targets))
+	if count == 0 && ran && len(d.Targets) > 0 {
+		count = 1
+	}
+	for i := range count {
+		a := p.attempt(i, i == count-1, logos.EndLost)
+		if i == count-1 && d.API != logos.APINone {
+			a.Meters = dialect.Estimate(d.API, d.Stream, d.BodyBytes, 0)
+		}
+		c.Attempts = append(c.Attempts, a)
+	}
+	return c
+}
+
+func millis(n number) time.Duration { return time.Duration(max(0, n)) * time.Millisecond }
+
+// clip cuts a text to at most n bytes.
+func clip(s string, n int) string {
+	if len(s) > n {
+		return s[:n]
+	}
+	return s
+}
