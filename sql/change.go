@@ -206,15 +206,6 @@ func (t *Tx) GrantModel(ctx context.Context, profile logos.ProfileID, model logo
 	return grant, !had, err
 }
 
-// HasDemo says whether the demo project is there.
-func (t *Tx) HasDemo(ctx context.Context) (bool, error) {
-	_, err := t.q.DemoProject(ctx)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 func (t *Tx) needModel(ctx context.Context, model logos.ModelID) error {
 	ok, err := t.q.ModelExists(ctx, int64(model))
 	if err == nil && !ok {

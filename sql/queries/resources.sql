@@ -70,6 +70,3 @@ on conflict (profile_id, model_id) do update set model_id = excluded.model_id re
 -- name: ProjectHasModels :one
 select exists (select from profile_models g join profiles f on f.id = g.profile_id
                where f.project_id = $1 and f.deleted_at is null);
-
--- name: DemoProject :one
-select id from projects where demo and deleted_at is null order by id limit 1;

@@ -88,17 +88,6 @@ func (q *Queries) CredentialsByHash(ctx context.Context, hash []byte) ([]int64, 
 	return items, nil
 }
 
-const demoProject = `-- name: DemoProject :one
-select id from projects where demo and deleted_at is null order by id limit 1
-`
-
-func (q *Queries) DemoProject(ctx context.Context) (int64, error) {
-	row := q.db.QueryRow(ctx, demoProject)
-	var id int64
-	err := row.Scan(&id)
-	return id, err
-}
-
 const deploymentByPair = `-- name: DeploymentByPair :one
 select id from deployments where model_id = $1 and provider_id = $2 and deleted_at is null
 `

@@ -1,0 +1,110 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"go.uber.org/zap"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/api/adminv1"
+)
+
+type callServer struct {
+	adminv1.UnimplementedCallServiceServer
+	service *Service
+}
+
+// GetCall shows one call.
+func (s *callServer) GetCall(ctx context.Context, r *adminv1.GetCallRequest) (*adminv1.GetCallResponse, error) {
+	c, err := s.service.Call(ctx, logos.CallID(r.GetId()))
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.GetCallResponse{Call: callMessage(c)}, nil
+}
+
+func callMessage(c *logos.Call) *adminv1.Call {
+	d := &c.Decision
+	m := &adminv1.Call{
+		Id: string(c.ID), Gateway: c.Gateway, Start: timestamppb.New(d.StartTime()), EndReason: string(c.End), Status: int32(c.Status),
+		Method: c.Method, Api: string(d.API), Model: d.Model, Stream: d.Stream, Duration: durationpb.New(c.Duration),
+		RequestBytes: c.RequestBytes, AnswerBytes: c.AnswerBytes, ProjectId: int64(d.Project), ApiKeyId: int64(d.APIKey),
+		ProfileId: int64(d.Profile), TeamId: int64(d.Team), EndUser: d.EndUser, Session: d.Session, ServiceTier: c.ServiceTier,
+		Cost: "unknown", Revision: d.Revision,
+	}
+	if c.FirstByte > 0 {
+		m.FirstByte = durationpb.New(c.FirstByte)
+	}
+	if c.Error != (logos.CallError{}) {
+		m.Error = &adminv1.CallError{Code: c.Error.Code, Type: c.Error.Type, Message: c.Error.Message}
+	}
+	for _, a := range c.Attempts {
+		m.Attempts = append(m.Attempts, attemptMessage(&a))
+	}
+	for _, x := range d.Candidates {
+		m.Candidates = append(m.Candidates, &adminv1.Candidate{DeploymentId: int64(x.Deployment), Excluded: x.Excluded})
+	}
+	return m
+}
+
+func attemptMessage(a *logos.Attempt) *adminv1.Attempt {
+	m := &adminv1.Attempt{
+		Number: int32(a.Number), DeploymentId: int64(a.Target.Deployment), ModelId: int64(a.Target.Model),
+		ProviderId: int64(a.Target.Provider), CredentialId: int64(a.Target.Credential),
+		Start: timestamppb.New(a.Start.Truncate(time.Microsecond)), Duration: durationpb.New(a.Duration), Status: int32(a.Status),
+		EndReason: string(a.End), ProviderRequestId: a.ProviderRequestID, Detail: a.Detail,
+	}
+	for _, r := range a.Meters {
+		m.Meters = append(m.Meters, &adminv1.Meter{Meter: string(r.Meter), Quantity: r.Quantity, Estimated: r.Estimated})
+	}
+	return m
+}
+
+// adminError writes an error of the admin API: {"error": {"code", "message"}}.
+func (h *handler) adminError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
+	if e, ok := errors.AsType[*logos.Error](err); ok {
+		writeJSON(w, statusOf(e.Kind), map[string]any{"error": map[string]any{"code": e.Code, "message": e.Message}})
+		return
+	}
+	if s, ok := status.FromError(err); ok { // of the gateway itself: a path or a value that does not parse
+		code := runtime.HTTPStatusFromCode(s.Code())
+		if code < http.StatusInternalServerError {
+			writeJSON(w, code, map[string]any{"error": map[string]any{"code": "invalid_request", "message": s.Message()}})
+			return
+		}
+	}
+	h.log.Error("an admin call failed", zap.String("path", r.URL.Path), zap.Error(err))
+	writeJSON(w, http.StatusInternalServerError, map[string]any{"error": map[string]any{"code": "internal_error", "message": "the gateway failed: see its log"}})
+}
+
+// statusOf maps kinds of errors to statuses.
+func statusOf(kind logos.Kind) int {
+	switch kind {
+	case logos.Invalid:
+		return http.StatusBadRequest
+	case logos.Unauthenticated:
+		return http.StatusUnauthorized
+	case logos.Denied:
+		return http.StatusForbidden
+	case logos.NotFound:
+		return http.StatusNotFound
+	case logos.Exists:
+		return http.StatusConflict
+	case logos.TooLarge:
+		return http.StatusRequestEntityTooLarge
+	case logos.Exhausted:
+		return http.StatusTooManyRequests
+	case logos.Unavailable:
+		return http.StatusServiceUnavailable
+	case logos.Unsupported:
+		return http.StatusNotImplemented
+	}
+	return http.StatusInternalServerError
+}

@@ -1,0 +1,83 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/sql"
+)
+
+// demoName is the name of the demo's project, profile, provider and key.
+const demoName = "demo"
+
+// Demo seeds a database that is not set up with the demo provider, a model, a project and a key, and keeps
+// the provider's base URL up to date. It returns the key that works: the one given if it is the project's,
+// else a new one; "" if there is no demo.
+func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Secret) (logos.Secret, error) {
+	base, err := url.Parse(baseURL)
+	if err != nil {
+		return "", fmt.Errorf("demo provider: %w", err)
+	}
+	present, err := s.store.Demo(ctx)
+	if err != nil {
+		return "", fmt.Errorf("look for the demo: %w", err)
+	}
+	if present == nil {
+		done, err := s.store.IsSetUp(ctx)
+		if err != nil || done {
+			return "", err
+		}
+		return s.addDemo(ctx, base, model)
+	}
+	known, err := s.store.OwnsKey(ctx, present.Project, key)
+	if err != nil || known && present.BaseURL == baseURL {
+		return key, err
+	}
+	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if err := tx.SetProviderURL(ctx, present.Provider, baseURL); err != nil || known {
+			return err
+		}
+		key, err = tx.AddAPIKey(ctx, present.Project, logos.RoleMember, demoName)
+		return err
+	})
+	return key, err
+}
+
+func (s *Service) addDemo(ctx context.Context, base *url.URL, model string) (key logos.Secret, err error) {
+	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		project, err := tx.AddProject(ctx, demoName, true)
+		if err != nil {
+			return err
+		}
+		profile, err := tx.AddProfile(ctx, project, demoName, false)
+		if err != nil {
+			return err
+		}
+		provider, err := tx.AddProvider(ctx, &logos.Provider{Name: demoName, BaseURL: base, Dialect: logos.DialectCompatible, AuthFormat: "{}"})
+		if err != nil {
+			return err
+		}
+		credential, err := tx.AddCredential(ctx, provider, "") // it wants none
+		if err != nil {
+			return err
+		}
+		if err := tx.GrantProvider(ctx, profile, provider, credential); err != nil {
+			return err
+		}
+		id, err := tx.AddModel(ctx, model, "")
+		if err != nil {
+			return err
+		}
+		if _, err := tx.AddDeployment(ctx, id, provider); err != nil {
+			return err
+		}
+		if _, _, err := tx.GrantModel(ctx, profile, id); err != nil {
+			return err
+		}
+		key, err = tx.AddAPIKey(ctx, project, logos.RoleMember, demoName)
+		return err
+	})
+	return key, err
+}

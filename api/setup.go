@@ -1,0 +1,334 @@
+package api
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/sql"
+)
+
+// Names of what setup creates.
+const (
+	defaultProject = "default"
+	defaultProfile = "default"
+	rootKeyName    = "root"
+)
+
+const (
+	maxName   = 256  // bytes
+	maxSecret = 8192 // bytes
+	maxURL    = 2048 // bytes
+)
+
+// A Service changes the configuration, for every face of the admin API. It checks what it is given and
+// refuses with errors of the domain.
+type Service struct {
+	store *store.Store
+	// own holds the addresses at which this gateway itself listens; no provider may be there.
+	own []string
+}
+
+// NewService makes a service. own holds the host:port of every listener of the gateway.
+func NewService(s *store.Store, own []string) *Service { return &Service{store: s, own: own} }
+
+// Setup makes the root key with its project and profile, which passes calls through to the first provider
+// with the callers' own credentials. It works once.
+func (s *Service) Setup(ctx context.Context, providerName, baseURL string) (key logos.Secret, err error) {
+	p, err := s.provider(ctx, providerName, baseURL, "", "")
+	if err != nil {
+		return "", err
+	}
+	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if err := tx.MarkSetUp(ctx); err != nil {
+			return err
+		}
+		project, err := tx.AddProject(ctx, defaultProject, false)
+		if err != nil {
+			return err
+		}
+		profile, err := tx.AddProfile(ctx, project, defaultProfile, true)
+		if err != nil {
+			return err
+		}
+		provider, err := tx.AddProvider(ctx, p)
+		if err != nil {
+			return err
+		}
+		if err := tx.GrantProvider(ctx, profile, provider, 0); err != nil {
+			return err
+		}
+		key, err = tx.AddAPIKey(ctx, project, logos.RoleRoot, rootKeyName)
+		return err
+	})
+	return key, err
+}
+
+// AddProvider adds a provider with a credential, or a credential to a provider that is there.
+func (s *Service) AddProvider(ctx context.Context, name, baseURL, authName, authFormat string, secret logos.Secret) (provider logos.ProviderID, credential logos.CredentialID, err error) {
+	if err := checkSecret(secret); err != nil {
+		return 0, 0, err
+	}
+	p, err := s.provider(ctx, name, baseURL, authName, authFormat)
+	if err != nil {
+		return 0, 0, err
+	}
+	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if provider, err = tx.AddProvider(ctx, p); err != nil {
+			return err
+		}
+		credential, err = tx.AddCredential(ctx, provider, secret)
+		return err
+	})
+	return provider, credential, err
+}
+
+// AddModel adds a model. endpoint is the relative path of the API that it is known by.
+func (s *Service) AddModel(ctx context.Context, name, endpoint string) (id logos.ModelID, err error) {
+	if err := checkName("name", name); err != nil {
+		return 0, err
+	}
+	if err := checkEndpoint(endpoint); err != nil {
+		return 0, err
+	}
+	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		id, err = tx.AddModel(ctx, name, endpoint)
+		return err
+	})
+	return id, err
+}
+
+// AddProfile adds an access profile to a project.
+func (s *Service) AddProfile(ctx context.Context, project logos.ProjectID, name string) (id logos.ProfileID, err error) {
+	if err := checkName("profile_name", name); err != nil {
+		return 0, err
+	}
+	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		id, err = tx.AddProfile(ctx, project, name, true)
+		return err
+	})
+	return id, err
+}
+
+// ConnectProfileCredential lets a profile use a credential.
+func (s *Service) ConnectProfileCredential(ctx context.Context, profile logos.ProfileID, credential logos.CredentialID) error {
+	return s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error { return tx.GrantCredential(ctx, profile, credential) })
+}
+
+// ConnectProfileModel lets a profile use a model. first says that the project had none before, so that its
+// calls go by model from now on.
+func (s *Service) ConnectProfileModel(ctx context.Context, profile logos.ProfileID, model logos.ModelID) (grant int64, first bool, err error) {
+	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		grant, first, err = tx.GrantModel(ctx, profile, model)
+		return err
+	})
+	return grant, first, err
+}
+
+// ConnectModelProvider makes a deployment of a model at a provider.
+func (s *Service) ConnectModelProvider(ctx context.Context, model logos.ModelID, provider logos.ProviderID) (id logos.DeploymentID, err error) {
+	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		id, err = tx.AddDeployment(ctx, model, provider)
+		return err
+	})
+	return id, err
+}
+
+// ConnectModelCredential gives a model's deployment at the credential's provider that credential.
+func (s *Service) ConnectModelCredential(ctx context.Context, model logos.ModelID, credential logos.CredentialID) error {
+	return s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		return tx.SetDeploymentCredential(ctx, model, credential)
+	})
+}
+
+// Call returns the record of a call.
+func (s *Service) Call(ctx context.Context, id logos.CallID) (*logos.Call, error) {
+	if !isUUID(string(id)) {
+		return nil, logos.Errorf(logos.Invalid, "invalid_id", "%.64q is not the id of a call: it is the x-request-id of an answer", id)
+	}
+	return s.store.Call(ctx, id)
+}
+
+func isUUID(s string) bool {
+	if len(s) != 36 {
+		return false
+	}
+	for i := range len(s) {
+		dash := i == 8 || i == 13 || i == 18 || i == 23
+		if dash != (s[i] == '-') || !dash && !strings.ContainsRune("0123456789abcdefABCDEF", rune(s[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+// provider checks what makes a provider.
+func (s *Service) provider(ctx context.Context, name, baseURL, authName, authFormat string) (*logos.Provider, error) {
+	if err := checkName("provider_name", name); err != nil {
+		return nil, err
+	}
+	base, err := s.baseURL(ctx, baseURL)
+	if err != nil {
+		return nil, err
+	}
+	header, err := authHeader(authName)
+	if err != nil {
+		return nil, err
+	}
+	if authFormat == "" {
+		authFormat = "{}"
+	}
+	if strings.Count(authFormat, "{}") != 1 || len(authFormat) > 256 || !printable(authFormat) {
+		return nil, logos.Errorf(logos.Invalid, "invalid_auth_format", "auth_format must hold {} once, where the key goes: \"Bearer {}\" for OpenAI, \"{}\" for Azure")
+	}
+	return &logos.Provider{Name: name, BaseURL: base, Dialect: guessDialect(name, base), AuthHeader: header, AuthFormat: authFormat}, nil
+}
+
+// guessDialect reads a provider's dialect off its host, else off its name.
+func guessDialect(name string, base *url.URL) logos.Dialect {
+	host, name := strings.ToLower(base.Hostname()), strings.ToLower(name)
+	for _, g := range []struct {
+		dialect      logos.Dialect
+		suffix, word string
+	}{
+		{logos.DialectAzure, ".azure.com", "azure"},
+		{logos.DialectAnthropic, ".anthropic.com", "anthropic"},
+		{logos.DialectGemini, "generativelanguage.googleapis.com", "gemini"},
+		{logos.DialectOpenAI, "api.openai.com", ""},
+	} {
+		if strings.HasSuffix(host, g.suffix) || g.word != "" && strings.Contains(name, g.word) {
+			return g.dialect
+		}
+	}
+	return logos.DialectCompatible
+}
+
+// baseURL checks a provider's base URL, and that it does not lead back to this gateway.
+func (s *Service) baseURL(ctx context.Context, text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case text == "" || len(text) > maxURL || err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
+		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must be an http or https URL, like https://api.openai.com/v1")
+	case u.User != nil:
+		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must hold no user or password: give the key as api_key")
+	case u.Fragment != "" || !printable(text) || strings.ContainsAny(u.Host, " \\"):
+		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must hold no fragment and no spaces")
+	}
+	p := logos.Provider{BaseURL: u}
+	host, port := p.Address()
+	if _, err := net.LookupPort("tcp", port); err != nil || port == "0" {
+		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url has no usable port")
+	}
+	if s.leadsHere(ctx, host, port) {
+		return nil, logos.Errorf(logos.Invalid, "base_url_is_gateway", "base_url leads to this gateway itself: give the provider's address")
+	}
+	return u, nil
+}
+
+// leadsHere says whether an address is one of the gateway's own listeners.
+func (s *Service) leadsHere(ctx context.Context, host, port string) bool {
+	if !slices.ContainsFunc(s.own, func(own string) bool {
+		_, p, err := net.SplitHostPort(own)
+		return err == nil && p == port
+	}) {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return false // Envoy will not find it either
+	}
+	local, err := net.InterfaceAddrs()
+	if err != nil {
+		return true
+	}
+	for _, a := range addresses {
+		a = a.Unmap()
+		if a.IsLoopback() || a.IsUnspecified() {
+			return true
+		}
+		for _, l := range local {
+			if prefix, err := netip.ParsePrefix(l.String()); err == nil && prefix.Addr().Unmap() == a {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// reservedHeaders can't carry a credential: HTTP, Envoy or Logos itself needs them.
+var reservedHeaders = []string{"host", "connection", "content-length", "content-type", "transfer-encoding", "te", "upgrade", "accept-encoding", "x-request-id", "logos-key", "logos_key", "proxy"}
+
+func authHeader(name string) (string, error) {
+	name = strings.ToLower(strings.TrimSpace(name))
+	if name == "" {
+		return "", nil
+	}
+	valid := len(name) <= 128 && !slices.Contains(reservedHeaders, name)
+	for _, r := range name {
+		valid = valid && (r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_')
+	}
+	for _, prefix := range []string{"x-logos-", "x-envoy-", "x-forwarded-"} {
+		valid = valid && !strings.HasPrefix(name, prefix)
+	}
+	if !valid {
+		return "", logos.Errorf(logos.Invalid, "invalid_auth_name", "auth_name must be the name of a header for credentials, like authorization or api-key")
+	}
+	return name, nil
+}
+
+func checkSecret(secret logos.Secret) error {
+	if len(secret) > maxSecret || !printable(string(secret)) {
+		return logos.Errorf(logos.Invalid, "invalid_api_key", "api_key must be printable ASCII of at most %d bytes", maxSecret)
+	}
+	if strings.HasPrefix(string(secret), logos.KeyPrefix) {
+		return logos.Errorf(logos.Invalid, "invalid_api_key", "api_key is a key of Logos: give the provider's own key")
+	}
+	return nil
+}
+
+func checkName(field, name string) error {
+	if name == "" || len(name) > maxName || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xFFFD }) {
+		return logos.Errorf(logos.Invalid, "invalid_name", "%s must be a text of 1 to %d bytes without control characters or spaces around it", field, maxName)
+	}
+	return nil
+}
+
+func checkEndpoint(endpoint string) error {
+	path, _, _ := strings.Cut(endpoint, "?")
+	bad := len(endpoint) > maxURL || !printable(endpoint) || strings.ContainsAny(endpoint, " \\#") || strings.Contains(endpoint, "://")
+	for segment := range strings.SplitSeq(path, "/") {
+		bad = bad || segment == "." || segment == ".."
+	}
+	if bad {
+		return logos.Errorf(logos.Invalid, "invalid_endpoint", "endpoint must be a path relative to the provider's base URL, like chat/completions")
+	}
+	return nil
+}
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// authenticate finds a key, in the database itself.
+func (s *Service) authenticate(ctx context.Context, secret string) (*logos.APIKey, error) {
+	return s.store.Authenticate(ctx, secret, time.Now())
+}
+
+// requireRoot checks that a key may administer.
+func (s *Service) requireRoot(ctx context.Context, secret string) error {
+	k, err := s.authenticate(ctx, secret)
+	if err != nil {
+		return err
+	}
+	if k.Role != logos.RoleRoot {
+		return logos.Errorf(logos.Denied, "not_root", "this API key may call models and nothing else: use the root key")
+	}
+	return nil
+}

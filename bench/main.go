@@ -1,0 +1,163 @@
+// Package main measures what Logos costs on top of the Envoy that carries it. It runs a bare Envoy and the
+// whole product (`logos up`: Envoy, `logos serve`, Postgres) before the same mock provider, sends both the
+// same calls in alternating rounds, and prints latency, throughput, CPU per request and memory side by
+// side, with the aims that the project sets itself. It also checks that the product's books are right:
+// every call that was sent is recorded once, with the tokens that the provider reported.
+//
+// `make bench` calls it after `make build`. Loader, mock and what is measured share one machine, so only
+// the ratios carry over to another. It reads /proc, so it runs on Linux alone; it refuses to run with
+// another database or configuration than those it makes itself, and leaves no process or file behind.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// mockArgument is the hidden first argument that makes this program the mock provider.
+const mockArgument = "mock-provider"
+
+// options are the flags.
+type options struct {
+	logos, envoy string
+	only, out    string
+	client       string
+	round, gap   time.Duration
+	rounds       int
+}
+
+func main() {
+	if len(os.Args) > 2 && os.Args[1] == mockArgument {
+		if err := serveMock(os.Args[2]); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: mock provider:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	o, err := parseOptions()
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		err = bench(ctx, o)
+		stop()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func parseOptions() (options, error) {
+	o := options{envoy: os.Getenv("LOGOS_ENVOY")}
+	if o.envoy == "" {
+		o.envoy = filepath.Join(".runtime", "envoy", "_bin", "envoy")
+	}
+	flag.StringVar(&o.logos, "logos", filepath.Join("bin", "logos"), "the product's program")
+	flag.StringVar(&o.envoy, "envoy", o.envoy, "the Envoy of both sides; default LOGOS_ENVOY, else the fetched one")
+	flag.StringVar(&o.only, "only", "", "\"bare\": measure the bare Envoy alone")
+	flag.StringVar(&o.out, "out", "", "also append the table to this file, e.g. bench/RESULTS.md")
+	flag.StringVar(&o.client, "client", httpClient, "\""+httpClient+"\", with which the aims were set, or \""+rawClient+"\", which leaves more CPU to what is measured")
+	flag.DurationVar(&o.round, "round", 2*time.Second, "length of a round")
+	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each shape, load and side")
+	flag.DurationVar(&o.gap, "gap", 2*time.Millisecond, "time between the tokens of a stream; 0: as fast as they go, many in one packet")
+	flag.Parse()
+	switch {
+	case runtime.GOOS != "linux":
+		return o, errors.New("it reads CPU and memory from /proc, which only Linux has")
+	case flag.NArg() > 0 || o.only != "" && o.only != "bare" || o.round <= 0 || o.rounds < 1 || o.gap < 0 || o.client != httpClient && o.client != rawClient:
+		return o, fmt.Errorf("these arguments make no sense: %s", strings.Join(os.Args[1:], " "))
+	}
+	for _, path := range []*string{&o.logos, &o.envoy} { // they are started in other directories
+		absolute, err := filepath.Abs(*path)
+		if err != nil {
+			return o, err
+		}
+		*path = absolute
+		if path == &o.logos && o.only == "bare" {
+			continue
+		}
+		if _, err := os.Stat(*path); err != nil {
+			return o, fmt.Errorf("%w (make build makes it or fetches it)", err)
+		}
+	}
+	return o, nil
+}
+
+// bench starts everything, measures, reports and ends everything. The table is printed also where calls
+// failed or the books differ; the error says so then.
+func bench(ctx context.Context, o options) (err error) {
+	// Starting and settling have bounds of their own; this one is for what nobody thought of.
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute+time.Duration(o.rounds)*24*o.round)
+	defer cancel()
+	dir, err := os.MkdirTemp("/tmp", "lb") // short: a Unix socket's path has 107 bytes at most
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	if err := os.Chmod(dir, 0o755); err != nil { // as root, Postgres runs as another user, who must get in
+		return err
+	}
+	ports, err := freePorts(4)
+	if err != nil {
+		return err
+	}
+	provider, err := startMock(dir, o.gap)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, provider.stop(os.Interrupt, 2*time.Second)) }()
+	envoy, err := startBare(ctx, dir, o.envoy, ports[0], provider.address)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, envoy.stop(syscall.SIGTERM, 5*time.Second)) }()
+	sides := []*side{envoy.side}
+
+	var p *product
+	if o.only == "" {
+		if p, err = startProduct(ctx, dir, o, ports[1:], provider); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, p.stop()) }()
+		sides = append(sides, p.side)
+	}
+	cells, err := measure(ctx, sides, o)
+	if err != nil {
+		return errors.Join(err, logTail(p))
+	}
+	r := report{options: o, cells: cells, machine: describeMachine(ctx, o.envoy)}
+	for _, s := range sides {
+		used, err := s.memory()
+		if err != nil {
+			return err
+		}
+		r.memory = append(r.memory, used)
+	}
+	if p != nil {
+		r.books, err = p.compareBooks(ctx)
+		r.late = p.late
+	}
+	err = errors.Join(err, r.failed())
+	text := r.markdown()
+	fmt.Println(text)
+	if o.out != "" {
+		err = errors.Join(err, appendTo(o.out, text))
+	}
+	return err
+}
+
+// logTail is the end of what the product wrote, for one who has to find out why it failed.
+func logTail(p *product) error {
+	if p == nil {
+		return nil
+	}
+	return fmt.Errorf("the product's last words:\n%s", p.lastWords())
+}

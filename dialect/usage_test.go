@@ -1,0 +1,210 @@
+package dialect_test
+
+import (
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/dialect"
+)
+
+// metadata reads JSON as Envoy does: field by field of each event, where the last value wins.
+func metadata(t *testing.T, events ...string) map[string]any {
+	t.Helper()
+	out := make(map[string]any)
+	for _, event := range events {
+		var root any
+		if err := json.Unmarshal([]byte(event), &root); err != nil {
+			t.Fatalf("%s: %v", event, err)
+		}
+		for _, f := range dialect.UsageFields() {
+			v := root
+			for _, name := range f.Path {
+				object, _ := v.(map[string]any)
+				v = object[name]
+			}
+			_, isText := v.(string)
+			_, isNumber := v.(float64)
+			if isText && f.Text || isNumber {
+				out[f.Key] = v
+			}
+		}
+	}
+	return out
+}
+
+func TestReadUsage(t *testing.T) {
+	const input, cached, write, output, reasoning = logos.MeterInput, logos.MeterCachedInput, logos.MeterCacheWrite, logos.MeterOutput, logos.MeterReasoning
+	type meters map[logos.Meter]int64
+	for _, c := range []struct {
+		name   string
+		events []string
+		want   meters
+	}{
+		{"OpenAI's chat", []string{`{"usage":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15}}`}, meters{input: 10, output: 5}},
+		{"OpenAI's chat, cached and reasoned", []string{`{"usage":{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":3}}}`}, meters{input: 6, cached: 4, output: 2, reasoning: 3}},
+		{"OpenAI's chat streamed", []string{`{"choices":[],"usage":null}`, `{"usage":{"prompt_tokens":1,"completion_tokens":1}}`, `{"usage":{"prompt_tokens":10,"completion_tokens":5}}`}, meters{input: 10, output: 5}},
+		{"OpenAI's embeddings", []string{`{"usage":{"prompt_tokens":8,"total_tokens":8}}`}, meters{input: 8, output: 0}},
+		{"OpenAI's responses", []string{`{"usage":{"input_tokens":10,"output_tokens":5,"input_tokens_details":{"cached_tokens":4},"output_tokens_details":{"reasoning_tokens":3}}}`}, meters{input: 6, cached: 4, output: 2, reasoning: 3}},
+		{"OpenAI's responses streamed", []string{`{"type":"response.created","response":{"usage":null}}`, `{"type":"response.completed","response":{"usage":{"input_tokens":10,"output_tokens":5,"input_tokens_details":{"cached_tokens":4},"output_tokens_details":{"reasoning_tokens":3}}}}`}, meters{input: 6, cached: 4, output: 2, reasoning: 3}},
+		{"Anthropic's messages", []string{`{"usage":{"input_tokens":10,"output_tokens":5,"cache_read_input_tokens":100,"cache_creation_input_tokens":50}}`}, meters{input: 10, cached: 100, write: 50, output: 5}},
+		{"Anthropic's messages without a cache", []string{`{"usage":{"input_tokens":10,"output_tokens":5}}`}, meters{input: 10, output: 5}},
+		{"Anthropic's messages, only written", []string{`{"usage":{"input_tokens":10,"output_tokens":5,"cache_creation_input_tokens":50}}`}, meters{input: 10, write: 50, output: 5}},
+		{"Anthropic's messages streamed", []string{`{"type":"message_start","message":{"usage":{"input_tokens":10,"output_tokens":1,"cache_read_input_tokens":100,"cache_creation_input_tokens":50}}}`, `{"type":"message_delta","usage":{"output_tokens":3}}`, `{"type":"message_delta","usage":{"output_tokens":5}}`}, meters{input: 10, cached: 100, write: 50, output: 5}},
+		{"Anthropic's messages streamed, counted again", []string{`{"message":{"usage":{"input_tokens":10,"output_tokens":1,"cache_read_input_tokens":0}}}`, `{"usage":{"input_tokens":12,"cache_read_input_tokens":7,"output_tokens":5}}`}, meters{input: 12, cached: 7, output: 5}},
+		{"Anthropic's messages broken off", []string{`{"message":{"usage":{"input_tokens":10,"output_tokens":1}}}`}, meters{input: 10, output: 1}},
+		{"both ways of counting a cache", []string{`{"usage":{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":4},"cache_read_input_tokens":4,"cache_creation_input_tokens":2}}`}, meters{input: 6, cached: 4, output: 5}},
+		{"more cached than asked", []string{`{"usage":{"prompt_tokens":10,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":40}}}`}, meters{input: 0, cached: 10, output: 5}},
+		{"more reasoned than said", []string{`{"usage":{"prompt_tokens":10,"completion_tokens":5,"completion_tokens_details":{"reasoning_tokens":50}}}`}, meters{input: 10, output: 0, reasoning: 5}},
+		{"output alone", []string{`{"usage":{"completion_tokens":5}}`}, meters{input: 0, output: 5}},
+		{"a negative count", []string{`{"usage":{"prompt_tokens":-1,"completion_tokens":5}}`}, meters{input: 0, output: 5}},
+		{"an absurd count", []string{`{"usage":{"prompt_tokens":1e300,"completion_tokens":5}}`}, meters{input: 0, output: 5}},
+		{"no usage", []string{`{"choices":[]}`}, nil},
+		{"details alone", []string{`{"usage":{"prompt_tokens_details":{"cached_tokens":4}}}`}, nil},
+		{"counts in strings", []string{`{"usage":{"prompt_tokens":"10"}}`}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			usage := dialect.ReadUsage(metadata(t, c.events...))
+			var got meters
+			for _, m := range usage.Meters {
+				if got == nil {
+					got = make(meters)
+				}
+				if _, twice := got[m.Meter]; twice || m.Estimated {
+					t.Errorf("%+v is there twice or is estimated", m)
+				}
+				got[m.Meter] = m.Quantity
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Errorf("meters differ (-want +got):\n%s", diff)
+			}
+			if usage.Reported != (c.want != nil) {
+				t.Errorf("reported is %t", usage.Reported)
+			}
+		})
+	}
+}
+
+func TestReadsTierAndError(t *testing.T) {
+	long := strings.Repeat("ü", 300)
+	for _, c := range []struct {
+		name   string
+		events []string
+		tier   string
+		err    logos.CallError
+	}{
+		{"neither", []string{`{}`}, "", logos.CallError{}},
+		{"a tier", []string{`{"service_tier":"flex"}`}, "flex", logos.CallError{}},
+		{"a response's tier", []string{`{"response":{"service_tier":"auto"}}`, `{"response":{"service_tier":"default"}}`}, "default", logos.CallError{}},
+		{"OpenAI's error", []string{`{"error":{"message":"no","type":"invalid_request_error","param":null,"code":"bad"}}`}, "", logos.CallError{Code: "bad", Type: "invalid_request_error", Message: "no"}},
+		{"Anthropic's error", []string{`{"type":"error","error":{"type":"overloaded_error","message":"busy"}}`}, "", logos.CallError{Type: "overloaded_error", Message: "busy"}},
+		{"a code that is a number", []string{`{"error":{"code":429,"message":"busy"}}`}, "", logos.CallError{Code: "429", Message: "busy"}},
+		{"a failed response", []string{`{"response":{"status":"in_progress"}}`, `{"response":{"status":"failed","error":{"code":"server_error","message":"oh"}}}`}, "", logos.CallError{Code: "server_error", Message: "oh"}},
+		{"a failed response that says no more", []string{`{"response":{"status":"failed"}}`}, "", logos.CallError{Code: "response_failed"}},
+		{"a completed response", []string{`{"response":{"status":"completed","error":null}}`}, "", logos.CallError{}},
+		{"a long message", []string{`{"error":{"message":"` + long + `"}}`}, "", logos.CallError{Message: long[:512]}},
+		{"a long message of odd length", []string{`{"error":{"message":"x` + long + `"}}`}, "", logos.CallError{Message: ("x" + long)[:511]}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got := dialect.ReadUsage(metadata(t, c.events...))
+			if diff := cmp.Diff(dialect.Usage{ServiceTier: c.tier, Error: c.err}, got); diff != "" {
+				t.Errorf("it differs (-want +got):\n%s", diff)
+			}
+			if !utf8.ValidString(got.Error.Message) {
+				t.Errorf("the message %q is cut within a character", got.Error.Message)
+			}
+		})
+	}
+}
+
+// Each shape is where a provider puts input, output, cache reads, cache writes and reasoning. Cache counts
+// stand beside the input only where writes have a place.
+func FuzzReadUsage(f *testing.F) {
+	shapes := [][5]string{
+		{"pt", "ct", "pc", "", "cr"}, {"it", "ot", "ic", "", "or"}, {"rit", "rot", "ric", "", "ror"},
+		{"it", "ot", "ar", "aw", ""}, {"mit", "ot", "mar", "maw", ""}, {"mit", "mot", "mar", "maw", ""},
+	}
+	for i := range shapes {
+		f.Add(uint8(i), 10., 5., 4., 3., 2.)
+		f.Add(uint8(i), 10., 5., 40., 30., 20.)
+		f.Add(uint8(i), math.NaN(), 0., math.Inf(1), -1., 0.5)
+	}
+	f.Fuzz(func(t *testing.T, shape uint8, input, output, read, write, reasoning float64) {
+		keys := shapes[int(shape)%len(shapes)]
+		fields := make(map[string]any)
+		for i, v := range []float64{input, output, read, write, reasoning} {
+			if keys[i] != "" {
+				fields[keys[i]] = v
+			}
+		}
+		count := func(v float64) uint64 {
+			if !(v >= 0 && v <= math.MaxInt64/4) {
+				return 0
+			}
+			return uint64(v)
+		}
+		total := count(input) + count(output)
+		if keys[3] != "" {
+			total += count(read) + count(write)
+		}
+		usage := dialect.ReadUsage(fields)
+		if usage.Reported != (len(usage.Meters) > 0) {
+			t.Fatalf("%v gives %+v", fields, usage)
+		}
+		if !usage.Reported {
+			if count(input)+count(output) > 0 {
+				t.Errorf("%v gives no meters", fields)
+			}
+			return
+		}
+		var sum uint64
+		seen := make(map[logos.Meter]bool)
+		for _, m := range usage.Meters {
+			if seen[m.Meter] || m.Quantity < 0 || m.Estimated {
+				t.Errorf("%v gives %+v", fields, usage.Meters)
+			}
+			seen[m.Meter] = true
+			sum += uint64(m.Quantity)
+		}
+		if sum != total {
+			t.Errorf("%v gives %+v, which add up to %d, want %d", fields, usage.Meters, sum, total)
+		}
+	})
+}
+
+func TestUsageFieldsHaveKeysOfTheirOwn(t *testing.T) {
+	keys, paths := make(map[string]bool), make(map[string]bool)
+	for _, f := range dialect.UsageFields() {
+		path := strings.Join(f.Path, ".")
+		if keys[f.Key] || paths[path] || f.Key == "" || path == "" {
+			t.Errorf("the key %q or the path %q is there twice or is empty", f.Key, path)
+		}
+		keys[f.Key], paths[path] = true, true
+	}
+}
+
+func TestEstimateCountsBytes(t *testing.T) {
+	for _, c := range []struct {
+		api             logos.API
+		stream          bool
+		request, answer int64
+		input, output   int64
+	}{
+		{logos.APIChat, false, 0, 0, 0, 0},
+		{logos.APIChat, false, 1, 300, 1, 0},
+		{logos.APIChat, false, 400, 700, 100, 100},
+		{logos.APIChat, true, 401, 700, 101, 4},
+		{logos.APIMessages, true, 4, 1, 1, 1},
+		{logos.APIEmbeddings, false, 400, 50_000, 100, 0},
+	} {
+		want := []logos.MeterReading{{Meter: logos.MeterInput, Quantity: c.input, Estimated: true}, {Meter: logos.MeterOutput, Quantity: c.output, Estimated: true}}
+		if diff := cmp.Diff(want, dialect.Estimate(c.api, c.stream, c.request, c.answer)); diff != "" {
+			t.Errorf("%+v differs (-want +got):\n%s", c, diff)
+		}
+	}
+}
