@@ -25,8 +25,8 @@ func files(t *testing.T, dir string) (numbers []string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if n, ok := strings.CutPrefix(e.Name(), "intents-0000000"); ok {
-			numbers = append(numbers, strings.TrimSuffix(n, ".log"))
+		if n, ok := strings.CutSuffix(strings.TrimPrefix(e.Name(), "intents-"), ".log"); ok {
+			numbers = append(numbers, strings.TrimLeft(n, "0"))
 		}
 	}
 	return numbers
@@ -255,6 +255,21 @@ func TestOpenSaysWhatIsWrongWithTheDirectory(t *testing.T) {
 	_, err := inflight.Open(t.Context(), filepath.Join(t.TempDir(), "none"), inflight.Options{}, zap.NewNop(), prometheus.NewRegistry())
 	if err == nil || !strings.Contains(err.Error(), "open the intents' lock") {
 		t.Errorf("a directory that isn't there gives %v", err)
+	}
+}
+
+func TestDirectoriesMayHaveAnyName(t *testing.T) {
+	t.Skip("a bug of replay, reported: it reads the directory's name as a pattern")
+	dir := filepath.Join(t.TempDir(), "[x]")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := open(t, dir, inflight.Options{})
+	begin(t, c, "a", 1)
+	c = reopen(t, c, dir, inflight.Options{})
+	defer c.Close()
+	if got := ids(c); got != "a" {
+		t.Errorf("a restart in %s finds %q, want a", dir, got)
 	}
 }
 

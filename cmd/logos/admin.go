@@ -1,0 +1,97 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/ls1intum/edutelligence/logos/api"
+)
+
+// serveAdmin serves the admin port until ctx ends.
+func (g *gateway) serveAdmin(ctx context.Context, listener net.Listener) error {
+	calls, err := api.NewHandler(g.service, g.token, g.log)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", calls)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", g.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(g.registry, promhttp.HandlerOpts{MaxRequestsInFlight: 4, Timeout: 10 * time.Second}))
+	server := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 64 << 10,
+	}
+	if g.settings.adminCertFile != "" {
+		certificate := &certificate{certFile: g.settings.adminCertFile, keyFile: g.settings.adminKeyFile}
+		if _, err := certificate.get(nil); err != nil {
+			return finalError{err}
+		}
+		listener = tls.NewListener(listener, &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certificate.get, NextProtos: []string{"h2", "http/1.1"}})
+	}
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		<-ctx.Done()
+		left, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestLeft)
+		defer cancel()
+		if server.Shutdown(left) != nil {
+			server.Close()
+		}
+	}()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve the admin port: %w", err)
+	}
+	<-stopped
+	return nil
+}
+
+// readyz is 200 when the database is migrated and Envoy has accepted and warmed the configuration.
+func (g *gateway) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	defer cancel()
+	if err := g.store.Migrated(ctx); err != nil {
+		http.Error(w, "the database is not ready", http.StatusServiceUnavailable)
+		return
+	}
+	if err := g.xds.Ready(); err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}
+
+// A certificate is read again when its file changes.
+type certificate struct {
+	certFile, keyFile string
+
+	mu     sync.Mutex
+	loaded *tls.Certificate
+	at     time.Time
+}
+
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	info, err := os.Stat(c.certFile)
+	if err == nil && (c.loaded == nil || !info.ModTime().Equal(c.at)) {
+		var pair tls.Certificate
+		if pair, err = tls.LoadX509KeyPair(c.certFile, c.keyFile); err == nil {
+			c.loaded, c.at = &pair, info.ModTime()
+		}
+	}
+	if c.loaded == nil {
+		return nil, fmt.Errorf("load the admin certificate: %w", err)
+	}
+	return c.loaded, nil // the last good one, if the files are being replaced
+}

@@ -1,0 +1,169 @@
+package xds_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/dialect"
+	"github.com/ls1intum/edutelligence/logos/xds"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// canary is in every stored secret of these tests.
+const canary = "canary"
+
+func mustURL(t *testing.T, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func options() xds.Options {
+	return xds.Options{
+		Listen: "127.0.0.1:8080", ExtProcSocket: "ext_proc.sock",
+		MaxBodyBytes: 32 << 20, MaxResponseBytes: 16 << 20,
+		FirstByteTimeout: 5 * time.Minute, IdleTimeout: 10 * time.Minute, MaxDuration: time.Hour,
+		CAFile:         "/etc/ssl/ca.pem",
+		CallFormat:     map[string]string{"t": "call", "id": "%REQ(X-REQUEST-ID)%"},
+		AttemptFormat:  map[string]string{"t": "attempt"},
+		UsageFields:    []dialect.UsageField{{Key: "pt", Path: []string{"usage", "prompt_tokens"}}, {Key: "tier", Path: []string{"service_tier"}, Text: true}},
+		RequestHeaders: []string{":path", "authorization"}, EpochHeader: "x-epoch",
+		Namespace: "logos", RouteNamespace: "logos.route", NumberNamespace: "logos.usage", TextNamespace: "logos.text",
+	}
+}
+
+// A setup is one configuration of those that the goldens show.
+type setup struct {
+	name      string
+	options   func(*xds.Options)
+	resources logos.Resources
+}
+
+// setups returns them anew: tests may change them.
+func setups(t *testing.T) []setup {
+	project := []*logos.Project{{ID: 1, Name: "app"}}
+	profile := func(passthrough bool, models []logos.ModelID, grants ...logos.Grant) []*logos.Profile {
+		return []*logos.Profile{{ID: 1, ProjectID: 1, Name: "p", Passthrough: passthrough, Grants: grants, Models: models}}
+	}
+	openai := func() *logos.Provider {
+		return &logos.Provider{ID: 1, Name: "openai", BaseURL: mustURL(t, "https://api.openai.com/v1"), Dialect: logos.DialectOpenAI, AuthHeader: "authorization", AuthFormat: "Bearer {}"}
+	}
+	return []setup{
+		{"openai", func(*xds.Options) {}, logos.Resources{
+			Projects: project, Profiles: profile(false, []logos.ModelID{1}, logos.Grant{Provider: 1, Credential: 1}),
+			Providers:   []*logos.Provider{openai()},
+			Credentials: []*logos.Credential{{ID: 1, Provider: 1, Secret: "sk-" + canary}},
+			Models:      []*logos.Model{{ID: 1, Name: "gpt-4.1"}},
+			Deployments: []*logos.Deployment{{ID: 1, Model: 1, Provider: 1}},
+		}},
+		{"azure", func(*xds.Options) {}, logos.Resources{
+			Projects: project, Profiles: profile(false, []logos.ModelID{1, 2}, logos.Grant{Provider: 2, Credential: 2}),
+			Providers: []*logos.Provider{
+				openai(),
+				{ID: 2, Name: "azure", BaseURL: mustURL(t, "https://x.openai.azure.com:8443/openai"), Dialect: logos.DialectAzure, AuthHeader: "api-key", AuthFormat: "{}"},
+			},
+			Credentials: []*logos.Credential{{ID: 1, Provider: 1, Secret: "sk-" + canary}, {ID: 2, Provider: 2, Secret: "az-" + canary}},
+			Models:      []*logos.Model{{ID: 1, Name: "gpt"}, {ID: 2, Name: "mini"}},
+			Deployments: []*logos.Deployment{{ID: 1, Model: 1, Provider: 2}, {ID: 2, Model: 2, Provider: 2}, {ID: 3, Model: 1, Provider: 1, Credential: 1}},
+		}},
+		{"local", func(*xds.Options) {}, logos.Resources{
+			Projects: project, Profiles: profile(false, []logos.ModelID{1}, logos.Grant{Provider: 1, Credential: 1}, logos.Grant{Provider: 2, Credential: 2}),
+			Providers: []*logos.Provider{
+				{ID: 1, Name: "vllm", BaseURL: mustURL(t, "http://127.0.0.1:8000/v1"), Dialect: logos.DialectCompatible},
+				{ID: 2, Name: "rack", BaseURL: mustURL(t, "https://[2001:db8::1]"), Dialect: logos.DialectCompatible, AuthHeader: "authorization", AuthFormat: "Bearer {}"},
+			},
+			Credentials: []*logos.Credential{{ID: 1, Provider: 1}, {ID: 2, Provider: 2}},
+			Models:      []*logos.Model{{ID: 1, Name: "llama"}},
+			Deployments: []*logos.Deployment{{ID: 1, Model: 1, Provider: 1}, {ID: 2, Model: 1, Provider: 2}},
+		}},
+		{"passthrough", func(o *xds.Options) {
+			o.CertFile, o.KeyFile, o.AdminRoute, o.TrustForwarded = "/tls/cert.pem", "/tls/key.pem", "127.0.0.1:8081", true
+		}, logos.Resources{
+			Projects: project, Profiles: profile(true, nil, logos.Grant{Provider: 1, Credential: 1}),
+			Providers:   []*logos.Provider{openai()},
+			Credentials: []*logos.Credential{{ID: 1, Provider: 1, Secret: "sk-" + canary}},
+		}},
+	}
+}
+
+func build(t *testing.T, s setup) *xds.Resources {
+	t.Helper()
+	cfg, err := logos.NewConfig(1, s.resources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options()
+	s.options(&o)
+	r, err := xds.Build(cfg, nil, o, "epoch-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func messages[T proto.Message](list []T) []proto.Message {
+	out := make([]proto.Message, len(list))
+	for i, m := range list {
+		out[i] = m
+	}
+	return out
+}
+
+// render writes resources as JSON. protojson's blanks are random on purpose, so encoding/json sets them.
+func render(t *testing.T, r *xds.Resources) string {
+	t.Helper()
+	var tree []any
+	for _, kind := range [][]proto.Message{messages(r.Clusters), messages(r.Secrets), messages(r.Routes), messages(r.Listeners)} {
+		for _, m := range kind {
+			raw, err := protojson.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tree = append(tree, map[string]json.RawMessage{string(m.ProtoReflect().Descriptor().Name()): raw})
+		}
+	}
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(tree); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+func TestBuildsWhatTheGoldensShow(t *testing.T) {
+	for _, s := range setups(t) {
+		t.Run(s.name, func(t *testing.T) {
+			got := render(t, build(t, s))
+			path := filepath.Join("testdata", s.name+".json")
+			if *update {
+				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), got); diff != "" {
+				t.Errorf("%s differs (-want +got); if it should, run go test ./xds -update:\n%s", path, diff)
+			}
+		})
+	}
+}
