@@ -13,6 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -49,6 +50,7 @@ type gateway struct {
 	envoy    *envoy.Admin
 	xds      *xds.Server
 	config   atomic.Pointer[logos.Config]
+	applied  prometheus.Gauge
 	token    api.SetupToken
 	service  *api.Service
 }
@@ -66,6 +68,9 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	}
 	g := &gateway{settings: s, log: log, registry: prometheus.NewRegistry(), token: api.NewSetupToken()}
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	g.applied = promauto.With(g.registry).NewGauge(prometheus.GaugeOpts{
+		Name: "logos_config_applied_revision", Help: "Revision of the configuration that decisions use.",
+	})
 	if g.store, err = openStore(ctx, s.databaseURL, master, log); err != nil {
 		return err
 	}
@@ -175,6 +180,7 @@ func (g *gateway) apply(ctx context.Context, config *logos.Config) {
 		g.log.Error("Envoy does not have the whole configuration", zap.Int64("revision", config.Revision), zap.Error(err))
 	}
 	g.config.Store(config)
+	g.applied.Set(float64(config.Revision))
 	g.log.Info("configuration in force", zap.Int64("revision", config.Revision), zap.Int("targets", len(config.Targets())))
 }
 
