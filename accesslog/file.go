@@ -45,15 +45,15 @@ const (
 
 // epochsIn lists the epochs whose logs are in a directory.
 func epochsIn(dir string) ([]string, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, filePrefix+"*"+fileSuffix+"*"))
+	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, fmt.Errorf("list access logs: %w", err)
 	}
 	var out []string
-	for _, p := range paths {
-		name := strings.TrimPrefix(filepath.Base(p), filePrefix)
-		epoch, _, _ := strings.Cut(name, fileSuffix)
-		if epoch != "" && !slices.Contains(out, epoch) {
+	for _, e := range entries {
+		name, ok := strings.CutPrefix(e.Name(), filePrefix)
+		epoch, _, isLog := strings.Cut(name, fileSuffix)
+		if ok && isLog && epoch != "" && !slices.Contains(out, epoch) {
 			out = append(out, epoch)
 		}
 	}
@@ -75,13 +75,14 @@ func openLog(dir, epoch string, at position) (*log, error) {
 
 // generations lists the renamed files, oldest first.
 func (l *log) generations() ([]int64, error) {
-	paths, err := filepath.Glob(l.path + ".*")
+	entries, err := os.ReadDir(filepath.Dir(l.path))
 	if err != nil {
 		return nil, fmt.Errorf("list generations: %w", err)
 	}
 	var out []int64
-	for _, p := range paths {
-		if n, err := strconv.ParseInt(strings.TrimPrefix(p, l.path+"."), 10, 64); err == nil && n >= 0 {
+	for _, e := range entries {
+		text, ok := strings.CutPrefix(e.Name(), filepath.Base(l.path)+".")
+		if n, err := strconv.ParseInt(text, 10, 64); ok && err == nil && n >= 0 {
 			out = append(out, n)
 		}
 	}

@@ -47,7 +47,7 @@ const (
 	// goneAfter is how long another Envoy must have been connected before one that is not counts as gone.
 	goneAfter = 3 * time.Second
 	// deadlineGrace is how long after its deadline a call's line may still come.
-	deadlineGrace = 30 * time.Second
+	deadlineGrace = 10 * time.Second
 	// settledFor is how long late lines of a settled call are recognised.
 	settledFor = time.Minute
 )

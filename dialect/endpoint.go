@@ -3,6 +3,7 @@ package dialect
 import (
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -117,28 +118,47 @@ func PassthroughPath(p *logos.Provider, path string) (string, error) {
 	return withQuery(join(p.BaseURL.EscapedPath(), path), "", p.BaseURL.RawQuery, query), nil
 }
 
-// leaves says whether a decoded path has segments that a server may resolve to somewhere else; a second
-// encoding counts, since some servers decode twice.
+// leaves says whether a decoded path has segments that a server may resolve to somewhere else. Some
+// servers decode twice, and some pass over escapes that are wrong, so both are tried.
 func leaves(decoded string) bool {
-	if strings.Contains(decoded, "//") {
-		return true
-	}
-	for segment := range strings.SplitSeq(decoded, "/") {
-		for range 3 {
+	for range 4 {
+		if strings.Contains(decoded, "//") || strings.ContainsAny(decoded, "\\\x00") {
+			return true
+		}
+		for segment := range strings.SplitSeq(decoded, "/") {
 			if s, _, _ := strings.Cut(segment, ";"); s == "." || s == ".." {
 				return true
 			}
-			again, err := url.PathUnescape(segment)
-			if err != nil || again == segment {
-				break
-			}
-			if strings.ContainsAny(again, "/\\") {
-				return true
-			}
-			segment = again
 		}
+		again := decodeLeniently(decoded)
+		if again == decoded {
+			return false
+		}
+		if strings.Count(again, "/") > strings.Count(decoded, "/") {
+			return true // a slash escaped twice
+		}
+		decoded = again
 	}
-	return false
+	return true // nobody has a reason to escape so often
+}
+
+// decodeLeniently decodes what is escaped well, and leaves the rest.
+func decodeLeniently(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+3], 16, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 2
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 func suffixOf(api logos.API) string {
@@ -190,7 +210,7 @@ func withQuery(path string, queries ...string) string {
 	for _, q := range queries {
 		var names []string
 		for pair := range strings.SplitSeq(q, "&") {
-			name, _, _ := strings.Cut(pair, "=")
+			name := queryName(pair)
 			if pair == "" || seen[name] {
 				continue
 			}
@@ -207,9 +227,18 @@ func withQuery(path string, queries ...string) string {
 
 // without leaves a parameter out of a query.
 func without(query, name string) string {
-	if !strings.Contains(query, name) {
-		return query
+	if query == "" {
+		return ""
 	}
 	pairs := strings.Split(query, "&")
-	return strings.Join(slices.DeleteFunc(pairs, func(p string) bool { return p == name || strings.HasPrefix(p, name+"=") }), "&")
+	return strings.Join(slices.DeleteFunc(pairs, func(p string) bool { return queryName(p) == name }), "&")
+}
+
+// queryName returns the decoded name of a query's parameter.
+func queryName(pair string) string {
+	name, _, _ := strings.Cut(pair, "=")
+	if decoded, err := url.QueryUnescape(name); err == nil {
+		return decoded
+	}
+	return name
 }

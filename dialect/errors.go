@@ -2,7 +2,6 @@ package dialect
 
 import (
 	"encoding/json"
-	"net/http"
 
 	"github.com/ls1intum/edutelligence/logos"
 )
@@ -11,25 +10,25 @@ import (
 func Status(kind logos.Kind) int {
 	switch kind {
 	case logos.Invalid:
-		return http.StatusBadRequest
+		return 400
 	case logos.Unauthenticated:
-		return http.StatusUnauthorized
+		return 401
 	case logos.Denied:
-		return http.StatusForbidden
+		return 403
 	case logos.NotFound:
-		return http.StatusNotFound
+		return 404
 	case logos.Exists:
-		return http.StatusConflict
+		return 409
 	case logos.Exhausted:
-		return http.StatusTooManyRequests
+		return 429
 	case logos.TooLarge:
-		return http.StatusRequestEntityTooLarge
+		return 413
 	case logos.Unavailable:
-		return http.StatusServiceUnavailable
+		return 503
 	case logos.Unsupported:
-		return http.StatusNotImplemented
+		return 501
 	}
-	return http.StatusInternalServerError
+	return 500
 }
 
 // openAITypes and anthropicTypes hold the error types that each API's clients know.

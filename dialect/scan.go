@@ -6,8 +6,10 @@ package dialect
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -82,6 +84,9 @@ func Scan(body []byte) (Request, error) {
 		case "stream_options":
 			err = s.options(&r)
 		default:
+			if likeKnown(key) {
+				return s.errorf("the field %.40q must be written in lower case", key)
+			}
 			known, err = false, s.value(1)
 		}
 		if known && seen[key] {
@@ -107,6 +112,23 @@ func Scan(body []byte) (Request, error) {
 		}
 	}
 	return r, nil
+}
+
+// likeKnown says whether a field's name differs from one that is read by case alone. Some providers'
+// decoders match names in any case, and would take it for that one.
+func likeKnown(key string) bool {
+	switch len(key) {
+	case len("user"), len("model"), len("stream"), len("metadata"), len("max_tokens"), len("stream_options"),
+		len("safety_identifier"), len("max_completion_tokens"):
+	default:
+		return false
+	}
+	for _, known := range []string{"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "safety_identifier", "user", "metadata"} {
+		if strings.EqualFold(key, known) {
+			return true
+		}
+	}
+	return false
 }
 
 // A scanner stands at a byte of the body.
@@ -202,9 +224,68 @@ func (s *scanner) str() (raw []byte, escaped bool, err error) {
 		}
 		if backslashes%2 == 0 {
 			raw = s.body[start : s.at-1]
-			return raw, bytes.IndexByte(raw, '\\') >= 0, nil
+			escaped, bad := checkString(raw)
+			if bad >= 0 {
+				s.at = start + bad
+				return nil, false, s.errorf("a string holds a control character or a wrong escape")
+			}
+			return raw, escaped, nil
 		}
 	}
+}
+
+// checkString checks what stands between quotes, as lenient decoders differ in what they make of wrong
+// escapes: says whether there are escapes, and where it is wrong, or -1. Long prompts make it hot, so it
+// looks at eight bytes at once.
+func checkString(raw []byte) (escaped bool, bad int) {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	i := 0
+	for ; i+8 <= len(raw); i += 8 {
+		word := binary.LittleEndian.Uint64(raw[i:])
+		if (word-0x20*ones)&^word&highs != 0 { // some byte is below 0x20
+			break
+		}
+	}
+	for ; i < len(raw); i++ {
+		if raw[i] < ' ' {
+			return false, i
+		}
+	}
+	for at := 0; ; {
+		next := bytes.IndexByte(raw[at:], '\\')
+		if next < 0 {
+			return escaped, -1
+		}
+		escaped = true
+		at += next
+		length := escapeLength(raw[at:])
+		if length == 0 {
+			return true, at
+		}
+		at += length
+	}
+}
+
+// escapeLength returns the length of the escape that text begins with, or 0 if it is none of JSON's.
+func escapeLength(text []byte) int {
+	if len(text) < 2 {
+		return 0
+	}
+	switch text[1] {
+	case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+		return 2
+	case 'u':
+		if len(text) < 6 {
+			return 0
+		}
+		for _, c := range text[2:6] {
+			if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') {
+				return 0
+			}
+		}
+		return 6
+	}
+	return 0
 }
 
 // unquote returns the text of a string; one that no decoder accepts becomes a text that equals no name.
@@ -350,10 +431,15 @@ func (s *scanner) userID() (id string, err error) {
 		return "", s.value(1)
 	}
 	s.at++
+	seen := false
 	err = s.fields(2, func(key string, _ int) error {
 		if key != "user_id" {
 			return s.value(2)
 		}
+		if seen {
+			return s.errorf("the field %q is there twice", key)
+		}
+		seen = true
 		id, err = s.optionalText(key)
 		return err
 	})
@@ -374,6 +460,9 @@ func (s *scanner) options(r *Request) error {
 	err := s.fields(2, func(key string, at int) error {
 		f.empty = false
 		if key != "include_usage" {
+			if strings.EqualFold(key, "include_usage") {
+				return s.errorf("the field %.40q must be written in lower case", key)
+			}
 			return s.value(2)
 		}
 		if r.includeUsage.found {

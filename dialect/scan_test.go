@@ -42,7 +42,8 @@ func TestScanReads(t *testing.T) {
 		{"a limit as a float", `{"max_tokens":1e2}`, dialect.Request{MaxTokens: 100}},
 		{"no limit of zero", `{"max_tokens":0,"max_output_tokens":8}`, dialect.Request{MaxTokens: 8}},
 		{"no negative limit", `{"max_tokens":-1,"max_output_tokens":8}`, dialect.Request{MaxTokens: 8}},
-		{"no absurd limit", `{"max_tokens":1e16,"max_output_tokens":8}`, dialect.Request{MaxTokens: 8}},
+		{"the largest limit", `{"max_tokens":1000000000000000}`, dialect.Request{MaxTokens: 1e15}},
+		{"no absurd limit", `{"max_tokens":1000000000000001}`, dialect.Request{}},
 		{"no infinite limit", `{"max_tokens":1e999}`, dialect.Request{}},
 		{"no limit in a string", `{"max_tokens":"7"}`, dialect.Request{}},
 		{"no limit in an array", `{"max_tokens":[7]}`, dialect.Request{}},
@@ -165,7 +166,6 @@ func TestLeavesRepeatsOfOtherFieldsToTheProvider(t *testing.T) {
 // Each of these says two things at once to a provider that reads JSON as Go's decoder (names in any case) or
 // a lenient one (needless escapes) does.
 func TestRefusesAFieldInDisguise(t *testing.T) {
-	t.Skip("a bug of Scan, reported: it takes these")
 	for _, body := range []string{
 		`{"model":"a","MODEL":"b"}`,
 		`{"Model":"b"}`,
@@ -179,7 +179,6 @@ func TestRefusesAFieldInDisguise(t *testing.T) {
 
 // A provider's decoder refuses these, or reads them in a way of its own.
 func TestRefusesStringsThatAreNoJSON(t *testing.T) {
-	t.Skip("a bug of Scan, reported: it takes these")
 	for _, body := range []string{
 		"{\"a\":\"\n\"}", "{\"a\":\"\x00\"}", "{\"a\x1f\":1}", `{"a":"\q"}`, `{"a":"\u12g4"}`, `{"a":"\u12"}`, `{"\x61":1}`,
 		"{\"user\":\"\t\"}", `{"user":"\'"}`, "{\"model\":\"a\x01\"}",

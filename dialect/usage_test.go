@@ -90,6 +90,26 @@ func TestReadUsage(t *testing.T) {
 	}
 }
 
+func TestAnAnswerCountedOnlyAsItBeganIsPartial(t *testing.T) {
+	const begin = `{"message":{"usage":{"input_tokens":10,"output_tokens":1}}}`
+	for _, c := range []struct {
+		name   string
+		events []string
+		want   bool
+	}{
+		{"a stream that breaks off", []string{begin}, true},
+		{"a stream that ends", []string{begin, `{"usage":{"output_tokens":5}}`}, false},
+		{"a stream that ends without a word", []string{begin, `{"usage":{"output_tokens":0}}`}, false},
+		{"an answer as a whole", []string{`{"usage":{"input_tokens":10,"output_tokens":1}}`}, false},
+		{"another dialect", []string{`{"usage":{"prompt_tokens":10}}`}, false},
+		{"no usage", []string{`{}`}, false},
+	} {
+		if got := dialect.ReadUsage(metadata(t, c.events...)); got.Partial != c.want {
+			t.Errorf("%s is partial: %t, want %t", c.name, got.Partial, c.want)
+		}
+	}
+}
+
 func TestReadsTierAndError(t *testing.T) {
 	long := strings.Repeat("ü", 300)
 	for _, c := range []struct {

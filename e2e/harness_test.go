@@ -112,7 +112,7 @@ func (g *gateway) up() {
 	g.t.Helper()
 	g.cmd = exec.Command(binary, append([]string{"up"}, g.args...)...)
 	g.cmd.Stdout, g.cmd.Stderr = g.output, g.output
-	g.cmd.Env = os.Environ()
+	g.cmd.Env = withoutOwn(os.Environ())
 	for k, v := range g.env {
 		g.cmd.Env = append(g.cmd.Env, k+"="+v)
 	}
@@ -368,6 +368,23 @@ func freePorts(t *testing.T, n int) []string {
 		}
 		defer l.Close()
 		out = append(out, l.Addr().String())
+	}
+	return out
+}
+
+// command prepares another command of the program.
+func command(name string, env ...string) *exec.Cmd {
+	cmd := exec.Command(binary, name)
+	cmd.Env = append(os.Environ(), env...)
+	return cmd
+}
+
+// withoutOwn leaves out settings of whoever runs the tests.
+func withoutOwn(env []string) (out []string) {
+	for _, v := range env {
+		if !strings.HasPrefix(v, "LOGOS_") && !strings.HasPrefix(v, "DATABASE_URL=") {
+			out = append(out, v)
+		}
 	}
 	return out
 }

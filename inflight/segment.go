@@ -10,7 +10,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -89,11 +88,16 @@ func number(path string) int {
 
 // replay opens the intents of all segments, and starts a new one.
 func (c *Calls) replay() error {
-	paths, err := filepath.Glob(filepath.Join(c.dir, "intents-*.log"))
+	entries, err := os.ReadDir(c.dir)
 	if err != nil {
 		return fmt.Errorf("list intents: %w", err)
 	}
-	slices.Sort(paths)
+	var paths []string // ReadDir sorts, and numbers have leading zeros
+	for _, e := range entries {
+		if ok, _ := filepath.Match("intents-*.log", e.Name()); ok {
+			paths = append(paths, filepath.Join(c.dir, e.Name()))
+		}
+	}
 	for _, path := range paths {
 		s := &segment{path: path}
 		if err := c.replaySegment(s); err != nil {

@@ -259,7 +259,6 @@ func TestOpenSaysWhatIsWrongWithTheDirectory(t *testing.T) {
 }
 
 func TestDirectoriesMayHaveAnyName(t *testing.T) {
-	t.Skip("a bug of replay, reported: it reads the directory's name as a pattern")
 	dir := filepath.Join(t.TempDir(), "[x]")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)

@@ -69,7 +69,11 @@ func Choose(profiles []*logos.Access, r Request, active func(cluster string) boo
 		if reason == "" && len(c.Targets) == MaxTargets {
 			reason = OverLimit
 		}
-		c.Candidates = append(c.Candidates, logos.DecisionCandidate{Deployment: g.Deployment.ID, Excluded: reason})
+		candidate := logos.DecisionCandidate{Deployment: g.Deployment.ID, Excluded: reason}
+		if reason != "" && slices.Contains(c.Candidates, candidate) {
+			continue
+		}
+		c.Candidates = append(c.Candidates, candidate)
 		if reason != "" {
 			continue
 		}

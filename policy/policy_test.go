@@ -112,7 +112,6 @@ func TestChoose(t *testing.T) {
 }
 
 func TestNamesACandidateOnceThatTwoProfilesGrant(t *testing.T) {
-	t.Skip("a bug of Choose, reported: only targets kept are told once")
 	one, two, three, four := candidate(1, openai), candidate(2, openai), candidate(3, openai), candidate(4, openai)
 	both := []*logos.Access{profile(1, granted{gpt: {one, two, three, four}}), profile(2, granted{gpt: {one, two, three, four}})}
 	for _, inactive := range []string{"", "d1"} {

@@ -71,7 +71,8 @@ type Resources struct {
 // Build makes the resources for one Envoy process. extra holds targets that are no longer in the
 // configuration but may still be named by a call under way.
 func Build(cfg *logos.Config, extra []*logos.Target, o Options, epoch string) (*Resources, error) {
-	b := builder{o: o}
+	targets := append(append([]*logos.Target(nil), cfg.Targets()...), extra...)
+	b := builder{o: o, scrubbed: credentialHeaders(targets)}
 	r := &Resources{}
 	r.Clusters = append(r.Clusters, b.unixCluster(extProcCluster, o.ExtProcSocket))
 	if o.AdminRoute != "" {
@@ -79,7 +80,7 @@ func Build(cfg *logos.Config, extra []*logos.Target, o Options, epoch string) (*
 	}
 	known := make(map[string]bool)
 	secrets := make(map[logos.CredentialID]bool)
-	for _, t := range append(append([]*logos.Target(nil), cfg.Targets()...), extra...) {
+	for _, t := range targets {
 		if known[t.Cluster] {
 			continue
 		}
@@ -107,8 +108,9 @@ func Build(cfg *logos.Config, extra []*logos.Target, o Options, epoch string) (*
 
 // A builder keeps the first error of packing messages, so that the tree of resources stays readable.
 type builder struct {
-	o   Options
-	err error
+	o        Options
+	scrubbed []string // every header that may carry a credential
+	err      error
 }
 
 func (b *builder) any(m proto.Message) *anypb.Any {

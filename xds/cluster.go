@@ -2,6 +2,7 @@ package xds
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -49,6 +50,18 @@ var (
 	internalPrefixes = []string{"x-logos-", "x-envoy-", "x-forwarded-"}
 	callerHeaders    = []string{"authorization", "proxy-authorization", "api-key", "x-api-key", "x-goog-api-key", "ocp-apim-subscription-key", "cookie"}
 )
+
+// credentialHeaders holds the usual headers of credentials, and those that some target uses beside.
+func credentialHeaders(targets []*logos.Target) []string {
+	names := append([]string(nil), callerHeaders...)
+	for _, t := range targets {
+		if h := t.Provider.AuthHeader; h != "" && !slices.Contains(names, h) {
+			names = append(names, h)
+		}
+	}
+	slices.Sort(names[len(callerHeaders):])
+	return names
+}
 
 // cluster leads to one target and prepares its attempts: scrub, credential, rewrite.
 func (b *builder) cluster(t *logos.Target) *clusterv3.Cluster {
@@ -123,7 +136,7 @@ func (b *builder) upstreamTLS(host string) *corev3.TransportSocket {
 }
 
 func (b *builder) upstreamFilters(t *logos.Target) []*hcmv3.HttpFilter {
-	filters := []*hcmv3.HttpFilter{b.filter("scrub", &headerv3.HeaderMutation{Mutations: &headerv3.Mutations{RequestMutations: scrub(t.Credential == nil)}})}
+	filters := []*hcmv3.HttpFilter{b.filter("scrub", &headerv3.HeaderMutation{Mutations: &headerv3.Mutations{RequestMutations: b.scrub(t.Credential == nil)}})}
 	if injects(t) {
 		filters = append(filters, b.filter("credential", &injectorv3.CredentialInjector{
 			Overwrite: true,
@@ -140,11 +153,11 @@ func (b *builder) upstreamFilters(t *logos.Target) []*hcmv3.HttpFilter {
 
 // scrub removes what a provider may not see. A caller that passes through with its own provider headers
 // keeps those.
-func scrub(own bool) []*mutationv3.HeaderMutation {
+func (b *builder) scrub(own bool) []*mutationv3.HeaderMutation {
 	var out []*mutationv3.HeaderMutation
 	names := internalHeaders
 	if !own {
-		names = append(append([]string(nil), internalHeaders...), callerHeaders...)
+		names = append(append([]string(nil), internalHeaders...), b.scrubbed...)
 	}
 	for _, n := range names {
 		out = append(out, removeHeader(n))

@@ -50,7 +50,7 @@ func options() xds.Options {
 // A setup is one configuration of those that the goldens show.
 type setup struct {
 	name      string
-	options   func(*xds.Options)
+	options   func(*xds.Options) // nil: as they are
 	resources logos.Resources
 }
 
@@ -64,14 +64,14 @@ func setups(t *testing.T) []setup {
 		return &logos.Provider{ID: 1, Name: "openai", BaseURL: mustURL(t, "https://api.openai.com/v1"), Dialect: logos.DialectOpenAI, AuthHeader: "authorization", AuthFormat: "Bearer {}"}
 	}
 	return []setup{
-		{"openai", func(*xds.Options) {}, logos.Resources{
+		{"openai", nil, logos.Resources{
 			Projects: project, Profiles: profile(false, []logos.ModelID{1}, logos.Grant{Provider: 1, Credential: 1}),
 			Providers:   []*logos.Provider{openai()},
 			Credentials: []*logos.Credential{{ID: 1, Provider: 1, Secret: "sk-" + canary}},
 			Models:      []*logos.Model{{ID: 1, Name: "gpt-4.1"}},
 			Deployments: []*logos.Deployment{{ID: 1, Model: 1, Provider: 1}},
 		}},
-		{"azure", func(*xds.Options) {}, logos.Resources{
+		{"azure", nil, logos.Resources{
 			Projects: project, Profiles: profile(false, []logos.ModelID{1, 2}, logos.Grant{Provider: 2, Credential: 2}),
 			Providers: []*logos.Provider{
 				openai(),
@@ -81,7 +81,7 @@ func setups(t *testing.T) []setup {
 			Models:      []*logos.Model{{ID: 1, Name: "gpt"}, {ID: 2, Name: "mini"}},
 			Deployments: []*logos.Deployment{{ID: 1, Model: 1, Provider: 2}, {ID: 2, Model: 2, Provider: 2}, {ID: 3, Model: 1, Provider: 1, Credential: 1}},
 		}},
-		{"local", func(*xds.Options) {}, logos.Resources{
+		{"local", nil, logos.Resources{
 			Projects: project, Profiles: profile(false, []logos.ModelID{1}, logos.Grant{Provider: 1, Credential: 1}, logos.Grant{Provider: 2, Credential: 2}),
 			Providers: []*logos.Provider{
 				{ID: 1, Name: "vllm", BaseURL: mustURL(t, "http://127.0.0.1:8000/v1"), Dialect: logos.DialectCompatible},
@@ -101,41 +101,45 @@ func setups(t *testing.T) []setup {
 	}
 }
 
-func build(t *testing.T, s setup) *xds.Resources {
+func config(t *testing.T, r logos.Resources) *logos.Config {
 	t.Helper()
-	cfg, err := logos.NewConfig(1, s.resources)
+	cfg, err := logos.NewConfig(1, r)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return cfg
+}
+
+func build(t *testing.T, s setup, extra ...*logos.Target) *xds.Resources {
+	t.Helper()
 	o := options()
-	s.options(&o)
-	r, err := xds.Build(cfg, nil, o, "epoch-1")
+	if s.options != nil {
+		s.options(&o)
+	}
+	r, err := xds.Build(config(t, s.resources), extra, o, "epoch-1")
 	if err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
 
-func messages[T proto.Message](list []T) []proto.Message {
-	out := make([]proto.Message, len(list))
-	for i, m := range list {
-		out[i] = m
+func messages[T proto.Message](list []T) (out []proto.Message) {
+	for _, m := range list {
+		out = append(out, m)
 	}
 	return out
 }
 
 // render writes resources as JSON. protojson's blanks are random on purpose, so encoding/json sets them.
-func render(t *testing.T, r *xds.Resources) string {
+func render(t *testing.T, resources []proto.Message) string {
 	t.Helper()
 	var tree []any
-	for _, kind := range [][]proto.Message{messages(r.Clusters), messages(r.Secrets), messages(r.Routes), messages(r.Listeners)} {
-		for _, m := range kind {
-			raw, err := protojson.Marshal(m)
-			if err != nil {
-				t.Fatal(err)
-			}
-			tree = append(tree, map[string]json.RawMessage{string(m.ProtoReflect().Descriptor().Name()): raw})
+	for _, m := range resources {
+		raw, err := protojson.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
 		}
+		tree = append(tree, map[string]json.RawMessage{string(m.ProtoReflect().Descriptor().Name()): raw})
 	}
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
@@ -148,9 +152,14 @@ func render(t *testing.T, r *xds.Resources) string {
 }
 
 func TestBuildsWhatTheGoldensShow(t *testing.T) {
-	for _, s := range setups(t) {
+	for i, s := range setups(t) {
 		t.Run(s.name, func(t *testing.T) {
-			got := render(t, build(t, s))
+			r := build(t, s)
+			resources := append(messages(r.Clusters), messages(r.Secrets)...)
+			if i == 0 || s.options != nil { // the others have the first one's listener and route
+				resources = append(append(resources, messages(r.Routes)...), messages(r.Listeners)...)
+			}
+			got := render(t, resources)
 			path := filepath.Join("testdata", s.name+".json")
 			if *update {
 				if err := os.WriteFile(path, []byte(got), 0o644); err != nil {

@@ -56,7 +56,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	switch args[0] {
 	case "up":
 		flags.BoolVar(&withDemo, "demo", true, "seed an empty database with the demo provider")
-		command = func(ctx context.Context, s *settings, log *zap.Logger) error { return up(ctx, s, withDemo, stdout, log) }
+		command = func(ctx context.Context, s *settings, log *zap.Logger) error {
+			return up(ctx, s, withDemo, stdout, log)
+		}
 	case "serve":
 		command = serve
 	case "migrate":
