@@ -178,8 +178,11 @@ func (g *gateway) stop() {
 
 // pid returns the process id of a child: serve, envoy or postgres.
 func (g *gateway) pid(name string) int {
-	path := filepath.Join(g.dir, "run", name+".lock")
-	text, err := os.ReadFile(path)
+	dir := g.env["LOGOS_RUN_DIR"]
+	if dir == "" {
+		dir = filepath.Join(g.dir, "run")
+	}
+	text, err := os.ReadFile(filepath.Join(dir, name+".lock"))
 	if err != nil {
 		return 0
 	}
