@@ -179,3 +179,20 @@ func TestPassThrough(t *testing.T) {
 	})
 	p.mustNotHold(t, g.root, "x-logos", "x-envoy")
 }
+
+// A change is in force well within half a second; the figure itself is measured by `make bench`.
+func TestAChangeTakesEffectWithoutARestart(t *testing.T) {
+	p := plain(t, usage{input: 1, output: 1})
+	g := start(t, nil)
+	g.deploy("m", "", p.openai("p"))
+	for i := range 20 {
+		g.set("add_model", object{"name": "extra" + strings.Repeat("i", i), "endpoint": ""})
+	}
+	g.waitRevision()
+	if n := g.metric("logos_config_propagation_seconds_count"); n < 1 {
+		t.Errorf("%v changes were measured", n)
+	}
+	if slow := g.metric("logos_config_propagation_seconds_count") - g.metric("logos_config_propagation_seconds_bucket", `le="5"`); slow > 0 {
+		t.Errorf("%v changes took longer than five seconds", slow)
+	}
+}

@@ -18,10 +18,11 @@ func (s *Store) Load(ctx context.Context) (*logos.Config, error) {
 	// All tables at one moment: a revision is never seen in part.
 	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		q := db.New(tx)
-		var err error
-		if revision, err = q.Revision(ctx); err != nil {
+		present, err := q.Revision(ctx)
+		if err != nil {
 			return err
 		}
+		revision = present.Revision
 		for _, read := range []func(context.Context, *db.Queries, *logos.Resources) error{
 			readProjects, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments,
 		} {

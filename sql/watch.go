@@ -24,6 +24,8 @@ type Watcher struct {
 	failing  bool
 	loads    *prometheus.CounterVec
 	present  prometheus.Gauge
+
+	propagation prometheus.Histogram
 }
 
 // NewWatcher makes a watcher.
@@ -35,6 +37,10 @@ func NewWatcher(s *Store, reg prometheus.Registerer) *Watcher {
 		}, []string{"result"}),
 		present: promauto.With(reg).NewGauge(prometheus.GaugeOpts{
 			Name: "logos_config_revision", Help: "Revision of the configuration that was loaded last.",
+		}),
+		propagation: promauto.With(reg).NewHistogram(prometheus.HistogramOpts{
+			Name: "logos_config_propagation_seconds", Help: "Time from a change of the configuration, by the database's clock, until Envoy has warmed it and decisions use it.",
+			Buckets: []float64{.005, .01, .02, .05, .1, .2, .3, .4, .5, 1, 2, 5, 10},
 		}),
 	}
 }
@@ -85,13 +91,14 @@ func (w *Watcher) listen(ctx context.Context, apply func(context.Context, *logos
 }
 
 func (w *Watcher) load(ctx context.Context, conn *pgx.Conn, apply func(context.Context, *logos.Config)) error {
-	revision, err := db.New(conn).Revision(ctx)
+	present, err := db.New(conn).Revision(ctx)
 	if err != nil {
 		return fmt.Errorf("read the revision: %w", err)
 	}
-	if revision == w.revision {
+	if present.Revision == w.revision {
 		return nil
 	}
+	first := w.revision < 0
 	config, err := w.store.Load(ctx)
 	if err != nil {
 		w.loads.WithLabelValues("failed").Inc()
@@ -105,5 +112,8 @@ func (w *Watcher) load(ctx context.Context, conn *pgx.Conn, apply func(context.C
 		w.store.log.Info("changes of the configuration are followed again")
 	}
 	apply(ctx, config)
+	if !first && config.Revision == present.Revision {
+		w.propagation.Observe(time.Since(present.ChangedAt).Seconds())
+	}
 	return nil
 }

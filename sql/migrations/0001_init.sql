@@ -10,8 +10,9 @@ create table instance (
 );
 
 create table config_revision (
-    only_one boolean primary key default true check (only_one),
-    revision bigint not null default 0
+    only_one   boolean primary key default true check (only_one),
+    revision   bigint not null default 0,
+    changed_at timestamptz not null default now()
 );
 insert into config_revision default values;
 

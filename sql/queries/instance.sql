@@ -8,10 +8,10 @@ select key_id, hash_key, set_up_at from instance;
 update instance set set_up_at = now() where set_up_at is null;
 
 -- name: Revision :one
-select revision from config_revision;
+select revision, changed_at from config_revision;
 
 -- name: NextRevision :one
-update config_revision set revision = revision + 1 returning revision;
+update config_revision set revision = revision + 1, changed_at = clock_timestamp() returning revision;
 
 -- name: Notify :exec
 select pg_notify('logos_config', sqlc.arg(revision)::text);

@@ -54,7 +54,7 @@ func (q *Queries) MarkSetUp(ctx context.Context) (int64, error) {
 }
 
 const nextRevision = `-- name: NextRevision :one
-update config_revision set revision = revision + 1 returning revision
+update config_revision set revision = revision + 1, changed_at = clock_timestamp() returning revision
 `
 
 func (q *Queries) NextRevision(ctx context.Context) (int64, error) {
@@ -74,12 +74,17 @@ func (q *Queries) Notify(ctx context.Context, revision string) error {
 }
 
 const revision = `-- name: Revision :one
-select revision from config_revision
+select revision, changed_at from config_revision
 `
 
-func (q *Queries) Revision(ctx context.Context) (int64, error) {
+type RevisionRow struct {
+	Revision  int64
+	ChangedAt time.Time
+}
+
+func (q *Queries) Revision(ctx context.Context) (RevisionRow, error) {
 	row := q.db.QueryRow(ctx, revision)
-	var revision int64
-	err := row.Scan(&revision)
-	return revision, err
+	var i RevisionRow
+	err := row.Scan(&i.Revision, &i.ChangedAt)
+	return i, err
 }

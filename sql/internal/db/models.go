@@ -141,8 +141,9 @@ type CallsRest struct {
 }
 
 type ConfigRevision struct {
-	OnlyOne  bool
-	Revision int64
+	OnlyOne   bool
+	Revision  int64
+	ChangedAt time.Time
 }
 
 type Credential struct {
