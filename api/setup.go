@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"net/url"
@@ -240,26 +241,46 @@ func (s *Service) leadsHere(ctx context.Context, host, port string) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	addresses, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	addresses, err := lookup(ctx, host)
 	if err != nil {
 		return false // Envoy will not find it either
 	}
-	local, err := net.InterfaceAddrs()
+	ours, err := s.addresses(ctx)
 	if err != nil {
 		return true
 	}
-	for _, a := range addresses {
-		a = a.Unmap()
-		if a.IsLoopback() || a.IsUnspecified() {
-			return true
+	return slices.ContainsFunc(addresses, func(a netip.Addr) bool {
+		return a.IsLoopback() || a.IsUnspecified() || slices.Contains(ours, a)
+	})
+}
+
+// addresses returns those of this machine, and of Envoy where that is on another.
+func (s *Service) addresses(ctx context.Context) (out []netip.Addr, err error) {
+	local, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list this machine's addresses: %w", err)
+	}
+	for _, l := range local {
+		if prefix, err := netip.ParsePrefix(l.String()); err == nil {
+			out = append(out, prefix.Addr().Unmap())
 		}
-		for _, l := range local {
-			if prefix, err := netip.ParsePrefix(l.String()); err == nil && prefix.Addr().Unmap() == a {
-				return true
+	}
+	for _, own := range s.own {
+		if host, _, err := net.SplitHostPort(own); err == nil && host != "" {
+			if found, err := lookup(ctx, host); err == nil {
+				out = append(out, found...)
 			}
 		}
 	}
-	return false
+	return out, nil
+}
+
+func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
+	for i := range found {
+		found[i] = found[i].Unmap()
+	}
+	return found, err
 }
 
 // reservedHeaders can't carry a credential: HTTP, Envoy or Logos itself needs them.

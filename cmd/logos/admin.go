@@ -5,13 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
 
 	"github.com/ls1intum/edutelligence/logos/api"
 )
@@ -94,4 +97,38 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return nil, fmt.Errorf("load the admin certificate: %w", err)
 	}
 	return c.loaded, nil // the last good one, if the files are being replaced
+}
+
+// health asks the serve beside it, for images that have no other program.
+func health(ctx context.Context, s *settings, _ *zap.Logger) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	status, _, err := get(ctx, s, "/healthz")
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("logos serve answers %d", status)
+	}
+	return err
+}
+
+// get asks the admin port of this gateway itself.
+func get(ctx context.Context, s *settings, path string) (status int, body string, err error) {
+	url := "http://" + reachable(s.adminListen) + path
+	client := http.Client{}
+	if s.adminCertFile != "" {
+		url = "https://" + reachable(s.adminListen) + path
+		// It is asked whether it is up; its certificate is for others, and names their name for it.
+		client.Transport = &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return 0, "", fmt.Errorf("ask the gateway: %w", err)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return 0, "", fmt.Errorf("ask the gateway: %w", err)
+	}
+	defer resp.Body.Close()
+	defer client.CloseIdleConnections()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	return resp.StatusCode, strings.TrimSpace(string(text)), err
 }

@@ -31,6 +31,7 @@ const usage = `Usage: logos <command>
   up [--demo=false]   run everything here: Postgres (unless DATABASE_URL is set), logos serve and Envoy
   serve               run what decides, configures Envoy and records calls; needs DATABASE_URL and LOGOS_MASTER_KEY
   migrate             bring the database's schema up to date
+  health              say by the exit code whether the serve beside it answers
   version             print the version
 
 Settings come from the environment; README lists them.
@@ -63,6 +64,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 		command = serve
 	case "migrate":
 		command = migrate
+	case "health":
+		command = health
 	case "version":
 		fmt.Fprintln(stdout, version())
 		return 0
@@ -131,7 +134,7 @@ func version() string {
 	return "logos " + info.Main.Version + revision + " " + info.GoVersion
 }
 
-// seconds bounds shutdowns: all of it happens within ten.
+// Bounds of a shutdown: all of it happens within ten seconds.
 const (
 	drainFor    = 4 * time.Second
 	childGrace  = 2 * time.Second

@@ -256,27 +256,13 @@ func (u *supervisor) waitReady(ctx context.Context) error {
 }
 
 func (u *supervisor) ready(ctx context.Context) (bool, string) {
-	scheme := "http://"
-	client := http.Client{Timeout: 3 * time.Second}
-	if u.settings.adminCertFile != "" { // whether it is up is asked here, not whom it convinces
-		conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", reachable(u.settings.adminListen))
-		if err != nil {
-			return false, err.Error()
-		}
-		conn.Close()
-		return true, ""
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+reachable(u.settings.adminListen)+"/readyz", nil)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	status, body, err := get(ctx, u.settings, "/readyz")
 	if err != nil {
 		return false, err.Error()
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return false, err.Error()
-	}
-	defer resp.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
-	return resp.StatusCode == http.StatusOK, strings.TrimSpace(string(text))
+	return status == http.StatusOK, body
 }
 
 // reachable turns an address to listen on into one to call.

@@ -1,0 +1,89 @@
+package e2e_test
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestPartsRunApart runs serve and Envoy as docker-compose.yaml does, each started by hand, with the
+// bootstrap file as it is.
+func TestPartsRunApart(t *testing.T) {
+	db := startDatabase(t)
+	p := plain(t, usage{input: 6, output: 3})
+	g := newGateway(t, nil)
+	run := filepath.Join(g.dir, "run")
+	_, port, err := net.SplitHostPort(g.stats)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bootstrap, err := filepath.Abs("../envoy/bootstrap.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := command("serve", "DATABASE_URL="+db.url, "LOGOS_MASTER_KEY=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")
+	for k, v := range g.env {
+		serve.Env = append(serve.Env, k+"="+v)
+	}
+	g.env["DATABASE_URL"] = db.url
+	background(t, g, serve)
+	g.eventually("sockets", waitLong, func() bool {
+		_, err := os.Stat(filepath.Join(run, "xds.sock"))
+		return err == nil
+	})
+	envoy := exec.Command(g.env["LOGOS_ENVOY"], "--config-path", bootstrap,
+		"--config-yaml", "{admin: {address: {socket_address: {address: 127.0.0.1, port_value: "+port+"}}}}",
+		"--service-node", "an-epoch", "--service-cluster", "logos", "--disable-hot-restart", "--file-flush-interval-msec", "20")
+	envoy.Dir = run
+	background(t, g, envoy)
+	g.exited = make(chan struct{})
+	g.waitReady()
+	g.setup("first", p.URL)
+	g.deploy("m", "", p.openai("p"))
+	r := g.chat("m")
+	if rec := g.record(r.id()); r.status != 200 || rec.meters() != "input=6 output=3" {
+		t.Errorf("answer %v, record %+v", r, rec)
+	}
+	if out, err := command("health", "LOGOS_ADMIN_LISTEN="+g.admin).CombinedOutput(); err != nil {
+		t.Errorf("health: %v %s", err, out)
+	}
+	if out, err := command("health", "LOGOS_ADMIN_LISTEN=127.0.0.1:9").CombinedOutput(); err == nil {
+		t.Errorf("health without a serve: %s", out)
+	}
+}
+
+// background runs a command until the test ends.
+func background(t *testing.T, g *gateway, cmd *exec.Cmd) {
+	t.Helper()
+	cmd.Stdout, cmd.Stderr = g.output, g.output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		_ = cmd.Wait()
+	})
+}
+
+func TestServeSaysWhatItLacks(t *testing.T) {
+	for _, c := range []struct {
+		env  []string
+		want string
+	}{
+		{nil, "DATABASE_URL is not set"},
+		{[]string{"DATABASE_URL=postgres://x@127.0.0.1:9/x"}, "there is no master key"},
+		{[]string{"DATABASE_URL=postgres://x@127.0.0.1:9/x", "LOGOS_MASTER_KEY=short"}, "must be 32 bytes"},
+		{[]string{"LOGOS_LISTEN=nowhere", "LOGOS_IDLE_TIMEOUT=soon"}, "LOGOS_IDLE_TIMEOUT is"},
+	} {
+		cmd := exec.Command(binary, "serve")
+		cmd.Env = append(withoutOwn(os.Environ()), c.env...)
+		out, err := cmd.CombinedOutput()
+		if err == nil || cmd.ProcessState.ExitCode() != 3 || !strings.Contains(string(out), c.want) || strings.Contains(string(out), "short") {
+			t.Errorf("with %v: %v %s", c.env, err, out)
+		}
+	}
+}
