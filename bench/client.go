@@ -1,10 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -36,57 +39,138 @@ func (c *call) check(status int, body []byte) error {
 // timing is how long an answer took, to the first byte of its body and to its last.
 type timing struct{ first, whole time.Duration }
 
-// A client is one keep-alive connection of the loader. What it costs matters: on the cores that it shares
-// with what is measured, a cheap one drives a bare Envoy to where it takes many requests in one go, and
-// so less CPU for each.
-type client interface {
-	// call sends a call and reads the answer to its end.
-	call(*call) (timing, error)
-	close()
+// A client is one keep-alive connection of the loader. It speaks HTTP/1.1 by hand, as far as Envoy does
+// towards it: net/http takes several times the CPU, on the cores of what is measured.
+type client struct {
+	conn    net.Conn
+	r       *bufio.Reader
+	body    []byte // of the last answer
+	of      *call  // what request was made of
+	request []byte
 }
 
-// The kinds of client.
-const (
-	httpClient = "net/http"
-	rawClient  = "raw"
-)
-
-func newClient(kind string) client {
-	if kind == rawClient {
-		return new(rawHTTP)
+// call sends the call and reads the answer to its end.
+func (c *client) call(what *call) (timing, error) {
+	t, err := c.exchange(what)
+	if err != nil {
+		c.close() // whatever is left on the connection is not the next answer
 	}
-	return &netHTTP{http.Client{Timeout: callTimeout, Transport: &http.Transport{MaxConnsPerHost: 1, DisableCompression: true}}}
+	return t, err
 }
 
-// A netHTTP is the standard library's client, limited to one connection.
-type netHTTP struct{ http.Client }
+func (c *client) close() {
+	if c.conn != nil {
+		c.conn.Close()
+		c.conn = nil
+	}
+}
 
-func (c *netHTTP) close() { c.CloseIdleConnections() }
-
-func (c *netHTTP) call(what *call) (t timing, err error) {
+func (c *client) exchange(what *call) (t timing, err error) {
+	if c.conn == nil {
+		if c.conn, err = net.DialTimeout("tcp", what.address, callTimeout); err != nil {
+			return t, err
+		}
+		c.r = bufio.NewReaderSize(c.conn, 64<<10)
+	}
+	if c.of != what {
+		c.of = what
+		c.request = fmt.Appendf(nil, "POST "+callPath+" HTTP/1.1\r\nHost: %s\r\nUser-Agent: logos-bench\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
+			what.address, what.key, len(what.body), what.body)
+	}
 	start := time.Now()
-	req, err := http.NewRequest(http.MethodPost, "http://"+what.address+callPath, bytes.NewReader(what.body))
-	if err != nil {
+	if err := c.conn.SetDeadline(start.Add(callTimeout)); err != nil {
 		return t, err
 	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+what.key)
-	resp, err := c.Do(req)
-	if err != nil {
-		return t, err
+	if _, err := c.conn.Write(c.request); err != nil {
+		return t, fmt.Errorf("send: %w", err)
 	}
-	defer resp.Body.Close()
-	body := make([]byte, len(what.want)+1)
-	n, err := resp.Body.Read(body) // at least a part of it
+	status, length, err := c.head()
+	if err != nil {
+		return t, fmt.Errorf("read head: %w", err)
+	}
+	if length != 0 {
+		if _, err := c.r.Peek(1); err != nil {
+			return t, fmt.Errorf("read body: %w", err)
+		}
+	}
 	t.first = time.Since(start)
-	for err == nil && n < len(body) {
-		var more int
-		more, err = resp.Body.Read(body[n:])
-		n += more
-	}
-	if err != nil && err != io.EOF {
+	if err := c.readBody(length); err != nil {
 		return t, fmt.Errorf("read body: %w", err)
 	}
 	t.whole = time.Since(start)
-	return t, what.check(resp.StatusCode, body[:n])
+	return t, what.check(status, c.body)
+}
+
+// chunked stands for a length that the chunks themselves say.
+const chunked = -1
+
+func (c *client) head() (status, length int, err error) {
+	line, err := c.line()
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(line) < 12 || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) {
+		return 0, 0, fmt.Errorf("not an HTTP/1.1 answer: %.100q", line)
+	}
+	if status, err = strconv.Atoi(string(line[9:12])); err != nil {
+		return 0, 0, err
+	}
+	for {
+		line, err := c.line()
+		if err != nil || len(line) == 0 {
+			return status, length, err
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		switch value = bytes.TrimSpace(value); {
+		case bytes.EqualFold(name, []byte("content-length")):
+			if length, err = strconv.Atoi(string(value)); err != nil {
+				return status, 0, err
+			}
+		case bytes.EqualFold(name, []byte("transfer-encoding")):
+			length = chunked
+		}
+	}
+}
+
+// line returns the next line without its end. It is valid until the next read.
+func (c *client) line() ([]byte, error) {
+	line, err := c.r.ReadSlice('\n')
+	return bytes.TrimRight(line, "\r\n"), err
+}
+
+func (c *client) readBody(length int) error {
+	c.body = c.body[:0]
+	if length != chunked {
+		return c.take(length)
+	}
+	for {
+		line, err := c.line()
+		if err != nil {
+			return err
+		}
+		size, err := strconv.ParseUint(string(line), 16, 31)
+		if err != nil {
+			return fmt.Errorf("length of a chunk: %w", err)
+		}
+		if err := c.take(int(size)); err != nil {
+			return err
+		}
+		if line, err = c.line(); err != nil || len(line) > 0 {
+			return fmt.Errorf("no end after a chunk: %.100q, %v", line, err)
+		}
+		if size == 0 {
+			return nil
+		}
+	}
+}
+
+// take adds n bytes to the body.
+func (c *client) take(n int) error {
+	have := len(c.body)
+	if cap(c.body) < have+n {
+		c.body = append(make([]byte, 0, 2*(have+n)), c.body...)
+	}
+	c.body = c.body[:have+n]
+	_, err := io.ReadFull(c.r, c.body[have:])
+	return err
 }

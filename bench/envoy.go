@@ -26,7 +26,7 @@ type bare struct {
 }
 
 func startBare(ctx context.Context, dir, program, address, provider string) (*bare, error) {
-	config, err := bareConfig(address, provider, filepath.Join(dir, "bare-access.log"))
+	config, err := bareConfig(address, provider, filepath.Join(dir, "bare-access.txt"))
 	if err != nil {
 		return nil, err
 	}
@@ -51,23 +51,25 @@ func startBare(ctx context.Context, dir, program, address, provider string) (*ba
 		return parts{envoy: bytes}, err
 	}
 	b.settle = func(ctx context.Context, _ int) error { return nil }
-	if err := firstAnswer(ctx, b.side, c, 15*time.Second); err != nil {
+	if err := firstAnswer(ctx, b.side, c, 15*time.Second, func() error { return nil }); err != nil {
 		return nil, errors.Join(err, c.stop(os.Interrupt, 5*time.Second))
 	}
 	return b, nil
 }
 
-// firstAnswer calls a side until it answers as it should.
-func firstAnswer(ctx context.Context, s *side, p *child, within time.Duration) error {
-	c := newClient(rawClient)
+// firstAnswer calls a side until it answers as it should, and the answer is what also wants.
+func firstAnswer(ctx context.Context, s *side, p *child, within time.Duration, also func() error) error {
+	var c client
 	defer c.close()
 	what := shapes()[0].call(s, newMock(0))
 	return poll(ctx, within, 50*time.Millisecond, func() error {
 		if err := p.hasEnded(); err != nil {
 			return final{err}
 		}
-		_, err := c.call(what)
-		return err
+		if _, err := c.call(what); err != nil {
+			return err
+		}
+		return also()
 	})
 }
 

@@ -85,7 +85,6 @@ func measure(ctx context.Context, sides []*side, o options) ([]*cell, error) {
 	}
 	for _, s := range sides {
 		for i := range s.clients {
-			s.clients[i] = newClient(o.client)
 			defer s.clients[i].close()
 		}
 	}
@@ -128,7 +127,7 @@ func (s *side) run(ctx context.Context, what *call, connections int, length, spr
 	for i := range connections {
 		wait.Go(func() {
 			time.Sleep(time.Duration(i) * spread)
-			results[i].repeat(ctx, s.clients[i], what, start.Add(length))
+			results[i].repeat(ctx, &s.clients[i], what, start.Add(length))
 		})
 	}
 	wait.Wait()
@@ -154,7 +153,7 @@ func (s *side) run(ctx context.Context, what *call, connections int, length, spr
 }
 
 // repeat calls until the time is over, but at least once.
-func (r *round) repeat(ctx context.Context, c client, what *call, until time.Time) {
+func (r *round) repeat(ctx context.Context, c *client, what *call, until time.Time) {
 	for {
 		t, err := c.call(what)
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 )
 
@@ -30,6 +31,42 @@ func describeMachine(ctx context.Context, envoy string) string {
 		}
 	}
 	return fmt.Sprintf("%s, %d cores, Linux %s, %s, Envoy %s.", model, runtime.NumCPU(), strings.TrimSpace(string(kernel)), runtime.Version(), version)
+}
+
+// A machineTime is what /proc/stat counts since the machine's start, in seconds of CPU.
+type machineTime struct{ all, busy, stolen, ours float64 }
+
+func readMachine() (m machineTime, err error) {
+	text, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return m, err
+	}
+	// user, nice, system, idle, iowait, irq, softirq, steal; guests' time, behind these, is in user's too.
+	line, _, _ := strings.Cut(string(text), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 {
+		return m, fmt.Errorf("/proc/stat begins with %q", line)
+	}
+	var t [8]float64
+	for i := range t {
+		if t[i], err = strconv.ParseFloat(fields[i+1], 64); err != nil {
+			return m, fmt.Errorf("read /proc/stat: %w", err)
+		}
+		m.all += t[i] / ticks
+	}
+	m.busy, m.stolen = (t[0]+t[1]+t[2])/ticks, t[7]/ticks
+	ours, err := family(os.Getpid())
+	for _, p := range ours {
+		m.ours += p.cpu + p.cpuOfDead
+	}
+	return m, err
+}
+
+// others says how far the machine was not this program's alone.
+func (m machineTime) others(before machineTime) string {
+	share := func(now, then float64) float64 { return max(0, 100*(now-then)/(m.all-before.all)) }
+	return fmt.Sprintf("Meanwhile other processes took %.0f%% of the machine, and its host took %.0f%% away; what is measured means little unless both are low.",
+		share(m.busy-m.ours, before.busy-before.ours), share(m.stolen, before.stolen))
 }
 
 func appendTo(path, text string) error {

@@ -30,7 +30,6 @@ const mockArgument = "mock-provider"
 type options struct {
 	logos, envoy string
 	only, out    string
-	client       string
 	round, gap   time.Duration
 	rounds       int
 }
@@ -64,7 +63,6 @@ func parseOptions() (options, error) {
 	flag.StringVar(&o.envoy, "envoy", o.envoy, "the Envoy of both sides; default LOGOS_ENVOY, else the fetched one")
 	flag.StringVar(&o.only, "only", "", "\"bare\": measure the bare Envoy alone")
 	flag.StringVar(&o.out, "out", "", "also append the table to this file, e.g. bench/RESULTS.md")
-	flag.StringVar(&o.client, "client", httpClient, "\""+httpClient+"\", with which the aims were set, or \""+rawClient+"\", which leaves more CPU to what is measured")
 	flag.DurationVar(&o.round, "round", 2*time.Second, "length of a round")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each shape, load and side")
 	flag.DurationVar(&o.gap, "gap", 2*time.Millisecond, "time between the tokens of a stream; 0: as fast as they go, many in one packet")
@@ -72,7 +70,7 @@ func parseOptions() (options, error) {
 	switch {
 	case runtime.GOOS != "linux":
 		return o, errors.New("it reads CPU and memory from /proc, which only Linux has")
-	case flag.NArg() > 0 || o.only != "" && o.only != "bare" || o.round <= 0 || o.rounds < 1 || o.gap < 0 || o.client != httpClient && o.client != rawClient:
+	case flag.NArg() > 0 || o.only != "" && o.only != "bare" || o.round <= 0 || o.rounds < 1 || o.gap < 0:
 		return o, fmt.Errorf("these arguments make no sense: %s", strings.Join(os.Args[1:], " "))
 	}
 	for _, path := range []*string{&o.logos, &o.envoy} { // they are started in other directories
@@ -101,7 +99,12 @@ func bench(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	defer func() {
+		if err != nil && !errors.Is(err, context.Canceled) {
+			fmt.Fprint(os.Stderr, lastWords(dir))
+		}
+		err = errors.Join(err, os.RemoveAll(dir))
+	}()
 	if err := os.Chmod(dir, 0o755); err != nil { // as root, Postgres runs as another user, who must get in
 		return err
 	}
@@ -129,11 +132,19 @@ func bench(ctx context.Context, o options) (err error) {
 		defer func() { err = errors.Join(err, p.stop()) }()
 		sides = append(sides, p.side)
 	}
+	before, err := readMachine()
+	if err != nil {
+		return err
+	}
 	cells, err := measure(ctx, sides, o)
 	if err != nil {
-		return errors.Join(err, logTail(p))
+		return err
 	}
-	r := report{options: o, cells: cells, machine: describeMachine(ctx, o.envoy)}
+	after, err := readMachine()
+	if err != nil {
+		return err
+	}
+	r := report{options: o, cells: cells, machine: describeMachine(ctx, o.envoy), others: after.others(before)}
 	for _, s := range sides {
 		used, err := s.memory()
 		if err != nil {
@@ -146,18 +157,11 @@ func bench(ctx context.Context, o options) (err error) {
 		r.late = p.late
 	}
 	err = errors.Join(err, r.failed())
+	r.invalid = err
 	text := r.markdown()
 	fmt.Println(text)
 	if o.out != "" {
 		err = errors.Join(err, appendTo(o.out, text))
 	}
 	return err
-}
-
-// logTail is the end of what the product wrote, for one who has to find out why it failed.
-func logTail(p *product) error {
-	if p == nil {
-		return nil
-	}
-	return fmt.Errorf("the product's last words:\n%s", p.lastWords())
 }

@@ -14,19 +14,21 @@ import (
 	"time"
 )
 
+// logSuffix ends the names of the files that children write to.
+const logSuffix = ".log"
+
 // A child is a process that this program started. Its output goes to a file.
 type child struct {
 	name  string
 	cmd   *exec.Cmd
-	log   string
 	ended chan struct{}
 }
 
 // start starts a command in a process group of its own, so that a Ctrl-C in the terminal reaches this
 // program alone, which then ends its children in order.
 func start(cmd *exec.Cmd, name, dir string) (*child, error) {
-	c := &child{name: name, cmd: cmd, log: filepath.Join(dir, name+".log"), ended: make(chan struct{})}
-	out, err := os.Create(c.log)
+	c := &child{name: name, cmd: cmd, ended: make(chan struct{})}
+	out, err := os.Create(filepath.Join(dir, name+logSuffix))
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +57,7 @@ func start(cmd *exec.Cmd, name, dir string) (*child, error) {
 func (c *child) hasEnded() error {
 	select {
 	case <-c.ended:
-		return fmt.Errorf("%s ended too early (%s); its last words:\n%s", c.name, c.cmd.ProcessState, c.lastWords())
+		return fmt.Errorf("%s ended too early (%s)", c.name, c.cmd.ProcessState)
 	default:
 		return nil
 	}
@@ -74,7 +76,7 @@ func (c *child) stop(sig os.Signal, grace time.Duration) error {
 		return nil
 	case <-time.After(grace):
 	}
-	err := fmt.Errorf("%s did not end within %v of %s and was killed; its last words:\n%s", c.name, grace, sig, c.lastWords())
+	err := fmt.Errorf("%s did not end within %v of %s and was killed", c.name, grace, sig)
 	if kill := c.cmd.Process.Kill(); kill != nil && !errors.Is(kill, os.ErrProcessDone) {
 		return errors.Join(err, kill)
 	}
@@ -82,14 +84,20 @@ func (c *child) stop(sig os.Signal, grace time.Duration) error {
 	return err
 }
 
-// lastWords returns the end of the process's output.
-func (c *child) lastWords() string {
-	text, err := os.ReadFile(c.log)
-	if err != nil {
-		return err.Error()
+// lastWords returns the ends of what the children wrote, for one who has to find out why a run failed.
+func lastWords(dir string) string {
+	const most = 30
+	var out strings.Builder
+	logs, _ := filepath.Glob(filepath.Join(dir, "*"+logSuffix)) // the pattern is well-formed
+	for _, path := range logs {
+		text, err := os.ReadFile(path)
+		if text = bytes.TrimSpace(text); err != nil || len(text) == 0 {
+			continue
+		}
+		lines := strings.Split(string(text), "\n")
+		fmt.Fprintf(&out, "The last words of %s:\n%s\n", strings.TrimSuffix(filepath.Base(path), logSuffix), strings.Join(lines[max(0, len(lines)-most):], "\n"))
 	}
-	lines := strings.Split(string(bytes.TrimSpace(text)), "\n")
-	return strings.Join(lines[max(0, len(lines)-30):], "\n")
+	return out.String()
 }
 
 // freePorts returns addresses on loopback that nobody listens on just now.

@@ -30,6 +30,7 @@ type product struct {
 	known    []process   // the descendants last seen
 	base     books       // what was in the books before the measuring began
 	late     int         // rounds whose records were not complete in time
+	missing  float64     // calls that were not recorded in time
 }
 
 // startProduct starts the product and sets it up. The ports are the data plane's, the admin's and Envoy's admin's.
@@ -48,7 +49,7 @@ func startProduct(ctx context.Context, dir string, o options, ports []string, pr
 	p := &product{child: c, side: &side{name: "Logos", address: ports[0]}, admin: ports[1], provider: provider.address}
 	p.cpu, p.memory, p.settle = p.readCPU, p.readMemory, p.waitRecorded
 	if err := p.prepare(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("prepare the product: %w; its last words:\n%s", err, p.lastWords()), p.stop())
+		return nil, errors.Join(fmt.Errorf("prepare the product: %w", err), p.stop())
 	}
 	return p, nil
 }
@@ -73,7 +74,14 @@ func (p *product) prepare(ctx context.Context) error {
 	if err := p.setUp(ctx); err != nil {
 		return err
 	}
-	if err := firstAnswer(ctx, p.side, p.child, 30*time.Second); err != nil {
+	byModel := func() error { // before the last step is in force, calls may go by pass-through
+		now, err := p.readBooks(ctx)
+		if err == nil && now.provider.Requests == 0 {
+			err = errors.New("the provider got no call with the product's credential")
+		}
+		return err
+	}
+	if err := firstAnswer(ctx, p.side, p.child, 30*time.Second, byModel); err != nil {
 		return fmt.Errorf("get a first answer: %w", err)
 	}
 	if err := p.ready(ctx); err != nil {

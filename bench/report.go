@@ -11,10 +11,12 @@ import (
 type report struct {
 	options options
 	machine string
+	others  string // how much else went on
 	cells   []*cell
 	memory  []parts // by side
 	books   string
 	late    int
+	invalid error
 }
 
 // failed is an error if any call failed.
@@ -135,8 +137,9 @@ func (r report) markdown() string {
 		b.WriteString(row.markdown())
 	}
 	fmt.Fprintf(&b, "\n%d rounds of %v each, alternating; %d Envoy worker on each side; tokens of streams %v apart (so their rate is the provider's). "+
-		"The loader is %s. Mock provider and loader share the machine: only ratios carry over. CPU of Logos is its Envoy and `logos serve`, until every call of the round is recorded. "+
-		"Memory of Postgres is the sum of its processes', which counts what they share several times.\n", o.rounds, o.round, concurrency, o.gap, o.client)
+		"Mock provider and loader share the machine: only ratios carry over. CPU of Logos is its Envoy and `logos serve`, until every call of the round is recorded. "+
+		"Memory of Postgres is the sum of its processes', which counts what they share several times.\n", o.rounds, o.round, concurrency, o.gap)
+	b.WriteString(r.others + "\n")
 	fmt.Fprintf(&b, "Calls measured at 1 and %d connections: %s.\n", busyConnections, r.counts())
 	if r.late > 0 {
 		fmt.Fprintf(&b, "In %d rounds the records were not complete within %v: the CPU of those is not all of it.\n", r.late, settleTime)
@@ -144,8 +147,8 @@ func (r report) markdown() string {
 	if r.books != "" {
 		b.WriteString(r.books + "\n")
 	}
-	if err := r.failed(); err != nil {
-		fmt.Fprintf(&b, "\n**Not valid: %v**\n", err)
+	if r.invalid != nil {
+		fmt.Fprintf(&b, "\n**Not valid:** %v\n", r.invalid)
 	}
 	return b.String()
 }
