@@ -36,6 +36,7 @@ type log struct {
 	at   position // of the next byte to read
 	rest []byte   // of a line that is not whole yet
 	skip bool     // the rest of a line that is too long
+	buf  []byte   // reused
 }
 
 const (
@@ -119,7 +120,10 @@ func (l *log) read(each func(at position, raw []byte, whole bool)) (more bool, e
 		}
 		return false, fmt.Errorf("open access log: %w", err)
 	}
-	buf := make([]byte, chunkBytes)
+	if l.buf == nil {
+		l.buf = make([]byte, chunkBytes)
+	}
+	buf := l.buf
 	n, err := l.file.ReadAt(buf, l.at.offset+int64(len(l.rest)))
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, fmt.Errorf("read access log: %w", err)

@@ -1,6 +1,10 @@
 package accesslog
 
-import "github.com/ls1intum/edutelligence/logos/dialect"
+import (
+	"strconv"
+
+	"github.com/ls1intum/edutelligence/logos/dialect"
+)
 
 // The kinds of lines, as Envoy names them.
 const (
@@ -15,17 +19,14 @@ const (
 	TextNamespace   = "logos.text"
 )
 
-// textPrefix begins the keys of texts from responses.
-const textPrefix = "x_"
-
-// CallFormat returns what Envoy writes at the end of a call: key → command operators. decision names the
+// CallFormat returns what Envoy writes at the end of a call: key → command operators. What is absent is
+// left out. decision names the
 // metadata that holds the decision, as "namespace:key".
 func CallFormat(decision string) map[string]string {
 	format := map[string]string{
 		"t":  "%ACCESS_LOG_TYPE%",
 		"id": "%REQ(X-REQUEST-ID)%",
 		"d":  "%DYNAMIC_METADATA(" + decision + ")%",
-		"u":  "%DYNAMIC_METADATA(" + NumberNamespace + ")%",
 		"m":  "%REQ(:METHOD):16%",
 		"c":  "%RESPONSE_CODE%",
 		"f":  "%RESPONSE_FLAGS%",
@@ -37,9 +38,10 @@ func CallFormat(decision string) map[string]string {
 		"o":  "%BYTES_SENT%",
 		"n":  "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
 	}
-	for _, f := range dialect.UsageFields() {
-		if f.Text { // a provider decides how long it is
-			format[textPrefix+f.Key] = "%DYNAMIC_METADATA(" + TextNamespace + ":" + f.Key + "):512%"
+	format[dialect.Numbers] = "%DYNAMIC_METADATA(" + NumberNamespace + ")%"
+	for _, f := range append(dialect.StreamFields(), dialect.AnswerFields()...) {
+		if f.Limit > 0 {
+			format[f.Key] = "%DYNAMIC_METADATA(" + TextNamespace + ":" + f.Key + "):" + strconv.Itoa(f.Limit) + "%"
 		}
 	}
 	return format

@@ -151,6 +151,10 @@ const failureQuiet = 10 * time.Second
 // watchWrites refuses new calls while Envoy fails to write its logs: what can't be logged can't be billed.
 func (r *Reader) watchWrites(ctx context.Context, now time.Time) {
 	const reason = "access_log"
+	if now.Sub(r.askedFailures) < time.Second {
+		return
+	}
+	r.askedFailures = now
 	n, err := r.envoys.WriteFailures(ctx)
 	if err != nil {
 		return // Envoy is away; so are its calls

@@ -14,110 +14,153 @@ import (
 	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
-// A line is one of Envoy's access-log lines, of any kind. Envoy prints what it does not have as null, and
-// large numbers as 1e+05.
+// A line is one of Envoy's access-log lines, of any kind.
 type line struct {
-	Type     string       `json:"t"`
-	ID       logos.CallID `json:"id"`
-	Status   number       `json:"c"`
-	Flags    string       `json:"f"`
-	Details  string       `json:"x"`
-	Duration number       `json:"ms"`
+	Type     string
+	ID       logos.CallID
+	Status   int64
+	Flags    string
+	Details  string
+	Duration int64 // milliseconds
 
 	// At the end of a call.
-	Decision     string          `json:"d"`
-	Usage        json.RawMessage `json:"u"`
-	Method       string          `json:"m"`
-	ContentType  string          `json:"ct"`
-	FirstByte    number          `json:"tb"`
-	RequestBytes number          `json:"i"`
-	AnswerBytes  number          `json:"o"`
-	Attempts     number          `json:"n"`
-	text         map[string]any
+	Decision     []byte // as a JSON string, which is decoded only where the intent does not know it
+	Method       string
+	ContentType  string
+	FirstByte    int64 // milliseconds
+	RequestBytes int64
+	AnswerBytes  int64
+	Attempts     int64
+	Usage        map[string]string // what was read from the response, by key
 
 	// Of an attempt.
-	Cluster       string `json:"k"`
-	RequestID     string `json:"r"`
-	APIMRequestID string `json:"r2"`
-	Start         string `json:"s"`
-	Failure       string `json:"w"`
+	Cluster       string
+	RequestID     string
+	APIMRequestID string
+	Start         string // seconds since 1970, with microseconds
+	Failure       string
 }
 
-// A number is a count in a line, however it is printed; null is 0.
-type number int64
-
-// UnmarshalJSON reads a JSON number, or null.
-func (n *number) UnmarshalJSON(b []byte) error {
-	if v, err := strconv.ParseInt(string(b), 10, 64); err == nil {
-		*n = number(v)
-		return nil
-	}
-	if string(b) == "null" {
-		return nil
-	}
-	v, err := strconv.ParseFloat(string(b), 64)
-	if err != nil || math.IsNaN(v) || math.Abs(v) > math.MaxInt64/2 {
-		return fmt.Errorf("%.40q is not a count", b)
-	}
-	*n = number(v)
-	return nil
-}
-
-// maxUUID is the length of a call's id.
 const uuidLength = 36
 
-// parseLine reads a line without its newline.
+// parseLine reads a line without its newline. Envoy writes what it does not have as null or not at all,
+// and large numbers as 1e+05.
 func parseLine(raw []byte) (*line, error) {
 	l := &line{}
-	if err := json.Unmarshal(raw, l); err != nil {
+	if err := fields(raw, l.set); err != nil {
 		return nil, fmt.Errorf("read a line: %w", err)
 	}
 	if len(l.ID) != uuidLength || !isUUID(string(l.ID)) {
 		return nil, errors.New("a line has no request id of Envoy's making")
 	}
 	switch l.Type {
-	case attemptStart, attemptEnd:
-	case callEnd:
-		if bytes.Contains(raw, []byte(`"`+textPrefix)) {
-			l.readText(raw)
-		}
+	case callEnd, attemptStart, attemptEnd:
+		return l, nil
+	}
+	return nil, fmt.Errorf("a line is of the unknown type %.40q", l.Type)
+}
+
+// set takes one field.
+func (l *line) set(key string, v []byte) (err error) {
+	switch key {
+	case "t":
+		l.Type, err = textOf(v)
+	case "id":
+		var id string
+		id, err = textOf(v)
+		l.ID = logos.CallID(id)
+	case "c":
+		l.Status, err = countOf(v)
+	case "f":
+		l.Flags, err = textOf(v)
+	case "x":
+		l.Details, err = textOf(v)
+	case "ms":
+		l.Duration, err = countOf(v)
+	case "d":
+		l.Decision = bytes.Clone(v)
+	case "m":
+		l.Method, err = textOf(v)
+	case "ct":
+		l.ContentType, err = textOf(v)
+	case "tb":
+		l.FirstByte, err = countOf(v)
+	case "i":
+		l.RequestBytes, err = countOf(v)
+	case "o":
+		l.AnswerBytes, err = countOf(v)
+	case "n":
+		l.Attempts, err = countOf(v)
+	case "k":
+		l.Cluster, err = textOf(v)
+	case "r":
+		l.RequestID, err = textOf(v)
+	case "r2":
+		l.APIMRequestID, err = textOf(v)
+	case "s":
+		l.Start, err = textOf(v)
+	case "w":
+		l.Failure, err = textOf(v)
+	case dialect.Numbers:
+		l.setUsage(key, string(v))
 	default:
-		return nil, fmt.Errorf("a line is of the unknown type %.40q", l.Type)
+		if usageKeys[key] {
+			var text string
+			text, err = textOf(v)
+			l.setUsage(key, text)
+		}
 	}
-	return l, nil
+	if err != nil {
+		return fmt.Errorf("field %s: %w", key, err)
+	}
+	return nil
 }
 
-// readText takes the texts of a response, which few lines have.
-func (l *line) readText(raw []byte) {
-	for _, f := range textFields {
-		key := []byte(`"` + textPrefix + f + `":`)
-		i := bytes.Index(raw, key)
-		if i < 0 || bytes.HasPrefix(raw[i+len(key):], []byte("null")) {
-			continue
-		}
-		var all map[string]json.RawMessage
-		if json.Unmarshal(raw, &all) != nil {
-			return
-		}
-		l.text = make(map[string]any)
-		for _, f := range textFields {
-			var v any
-			if json.Unmarshal(all[textPrefix+f], &v) == nil && v != nil {
-				l.text[f] = v
-			}
-		}
-		return
+func (l *line) setUsage(key, v string) {
+	if l.Usage == nil {
+		l.Usage = make(map[string]string, 2)
 	}
+	l.Usage[key] = v
 }
 
-var textFields = func() (keys []string) {
-	for _, f := range dialect.UsageFields() {
-		if f.Text {
-			keys = append(keys, f.Key)
-		}
+// usageKeys holds the keys of texts from responses.
+var usageKeys = func() map[string]bool {
+	keys := make(map[string]bool)
+	for _, f := range append(dialect.StreamFields(), dialect.AnswerFields()...) {
+		keys[f.Key] = f.Limit > 0
 	}
 	return keys
 }()
+
+// textOf decodes a JSON string; null is "".
+func textOf(v []byte) (string, error) {
+	if len(v) >= 2 && v[0] == '"' && bytes.IndexByte(v, '\\') < 0 {
+		return string(v[1 : len(v)-1]), nil
+	}
+	var s *string
+	if err := json.Unmarshal(v, &s); err != nil {
+		return "", fmt.Errorf("it is no text: %w", err)
+	}
+	if s == nil {
+		return "", nil
+	}
+	return *s, nil
+}
+
+// countOf decodes a number that is no negative; null is 0.
+func countOf(v []byte) (int64, error) {
+	if n, err := strconv.ParseInt(string(v), 10, 64); err == nil && n >= 0 {
+		return n, nil
+	}
+	if string(v) == "null" {
+		return 0, nil
+	}
+	f, err := strconv.ParseFloat(string(v), 64)
+	if err != nil || !(f >= 0 && f <= math.MaxInt64/2) {
+		return 0, fmt.Errorf("%.40q is not a count", v)
+	}
+	return int64(f), nil
+}
 
 func isUUID(s string) bool {
 	for i := range len(s) {
@@ -134,34 +177,23 @@ func isUUID(s string) bool {
 	return true
 }
 
-// usage returns what the response reported.
-func (l *line) usage() dialect.Usage {
-	fields := make(map[string]any)
-	if len(l.Usage) > 0 && json.Unmarshal(l.Usage, &fields) != nil {
-		fields = make(map[string]any)
-	}
-	if fields == nil {
-		fields = make(map[string]any)
-	}
-	for k, v := range l.text {
-		fields[k] = v
-	}
-	return dialect.ReadUsage(fields)
-}
-
 // decision decodes the decision; nil where the line has none.
-func (l *line) decision() (*logos.Decision, error) {
-	if l.Decision == "" {
-		return nil, nil
+func (l *line) decision() (*logos.Decision, []byte, error) {
+	text, err := textOf(l.Decision)
+	if l.Decision == nil || err == nil && text == "" {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
 	}
 	d := &logos.Decision{}
-	if err := json.Unmarshal([]byte(l.Decision), d); err != nil {
-		return nil, fmt.Errorf("read a decision: %w", err)
+	if err := json.Unmarshal([]byte(text), d); err != nil {
+		return nil, nil, fmt.Errorf("read a decision: %w", err)
 	}
 	if d.Start <= 0 || d.Start > maxMicros {
-		return nil, errors.New("a decision has no usable start")
+		return nil, nil, errors.New("a decision has no usable start")
 	}
-	return d, nil
+	return d, []byte(text), nil
 }
 
 // maxMicros is the year 10000, beyond which a time has no usual text.

@@ -70,6 +70,7 @@ type Reader struct {
 	// writeFailures is Envoy's count when it was last asked, and when it last rose.
 	writeFailures  int64
 	failuresRoseAt time.Time
+	askedFailures  time.Time
 }
 
 // An epoch is one Envoy process.
@@ -262,8 +263,8 @@ func (r *Reader) decide(p *pending, l *line) error {
 		p.decision, p.raw = intent.Decision, intent.Raw
 		return nil
 	}
-	d, err := l.decision()
-	p.decision, p.raw = d, []byte(l.Decision)
+	d, raw, err := l.decision()
+	p.decision, p.raw = d, raw
 	return err
 }
 

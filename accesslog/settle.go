@@ -58,11 +58,11 @@ func (p *pending) whole() bool {
 // settle makes the record of a call whose end was read.
 func (p *pending) settle() *logos.Call {
 	l, d := p.end, p.decision
-	usage := l.usage()
+	usage := dialect.ReadUsage(l.Usage)
 	c := &logos.Call{
 		ID: p.id, Decision: *d, Raw: p.raw, Method: l.Method, Status: int(l.Status),
 		Duration: millis(l.Duration), FirstByte: millis(l.FirstByte),
-		RequestBytes: int64(l.RequestBytes), AnswerBytes: int64(l.AnswerBytes),
+		RequestBytes: l.RequestBytes, AnswerBytes: l.AnswerBytes,
 		ServiceTier: usage.ServiceTier, Error: usage.Error,
 	}
 	c.End = l.endReason(d, &usage)
@@ -171,7 +171,7 @@ func meters(d *logos.Decision, l *line, u *dialect.Usage, a *logos.Attempt, end 
 	case d.API == logos.APINone && !u.Reported:
 		return nil
 	}
-	estimate := dialect.Estimate(d.API, stream, d.BodyBytes, int64(l.AnswerBytes))
+	estimate := dialect.Estimate(d.API, stream, d.BodyBytes, l.AnswerBytes)
 	switch {
 	case u.Reported: // the input is known, the output as far as it came is not
 		readings := append([]logos.MeterReading(nil), u.Meters...)
@@ -209,7 +209,7 @@ func (p *pending) lose(ran bool, now time.Time) *logos.Call {
 	return c
 }
 
-func millis(n number) time.Duration { return time.Duration(max(0, n)) * time.Millisecond }
+func millis(n int64) time.Duration { return time.Duration(max(0, n)) * time.Millisecond }
 
 // clip cuts a text to at most n bytes.
 func clip(s string, n int) string {

@@ -28,5 +28,6 @@ function envoy_on_request(handle)
   end
   pieces[#pieces + 1] = string.sub(old, done + 1)
   local length = body:setBytes(table.concat(pieces))
-  headers:replace("content-length", tostring(length))
+  -- Waiting for the body ended the scope of the headers that were taken before.
+  handle:headers():replace("content-length", tostring(length))
 end

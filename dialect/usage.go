@@ -3,52 +3,64 @@ package dialect
 import (
 	"encoding/json"
 	"math"
+	"strconv"
 
 	"github.com/ls1intum/edutelligence/logos"
 )
 
-// A UsageField is one value that Envoy reads from a response, streamed or not, into the metadata
-// namespace logos.usage. In a stream the last value wins.
+// A UsageField is one value that Envoy reads from a response. Each costs for every answer, and those of
+// streams for every event, so they are few.
 type UsageField struct {
-	Key  string   // in the metadata, short because every call carries it
+	Key  string   // in metadata and log
 	Path []string // of the value in the JSON
-	Text bool     // a string; else a number
+	// Limit is how many bytes of a text are kept, since providers decide how long it is. 0: the value is a
+	// number.
+	Limit int
 }
 
-// usageFields serves all dialects at once. Sources, all as of November 2026: OpenAI's API reference (chat
-// completion object, response object), Anthropic's messages and streaming references; llama.cpp's and
-// vLLM's servers use OpenAI's and Anthropic's names.
-var usageFields = []UsageField{
-	{Key: "pt", Path: []string{"usage", "prompt_tokens"}},
-	{Key: "ct", Path: []string{"usage", "completion_tokens"}},
-	{Key: "pc", Path: []string{"usage", "prompt_tokens_details", "cached_tokens"}},
-	{Key: "cr", Path: []string{"usage", "completion_tokens_details", "reasoning_tokens"}},
-	{Key: "it", Path: []string{"usage", "input_tokens"}},
-	{Key: "ot", Path: []string{"usage", "output_tokens"}},
-	{Key: "ic", Path: []string{"usage", "input_tokens_details", "cached_tokens"}},
-	{Key: "or", Path: []string{"usage", "output_tokens_details", "reasoning_tokens"}},
-	{Key: "ar", Path: []string{"usage", "cache_read_input_tokens"}},
-	{Key: "aw", Path: []string{"usage", "cache_creation_input_tokens"}},
-	{Key: "rit", Path: []string{"response", "usage", "input_tokens"}},
-	{Key: "rot", Path: []string{"response", "usage", "output_tokens"}},
-	{Key: "ric", Path: []string{"response", "usage", "input_tokens_details", "cached_tokens"}},
-	{Key: "ror", Path: []string{"response", "usage", "output_tokens_details", "reasoning_tokens"}},
-	{Key: "mit", Path: []string{"message", "usage", "input_tokens"}},
-	{Key: "mot", Path: []string{"message", "usage", "output_tokens"}},
-	{Key: "mar", Path: []string{"message", "usage", "cache_read_input_tokens"}},
-	{Key: "maw", Path: []string{"message", "usage", "cache_creation_input_tokens"}},
-	{Key: "tier", Path: []string{"service_tier"}, Text: true},
-	{Key: "rtier", Path: []string{"response", "service_tier"}, Text: true},
-	{Key: "rs", Path: []string{"response", "status"}, Text: true},
-	{Key: "ec", Path: []string{"error", "code"}, Text: true},
-	{Key: "et", Path: []string{"error", "type"}, Text: true},
-	{Key: "em", Path: []string{"error", "message"}, Text: true},
-	{Key: "rec", Path: []string{"response", "error", "code"}, Text: true},
-	{Key: "rem", Path: []string{"response", "error", "message"}, Text: true},
-}
+// Sources of both lists, all as of November 2026: OpenAI's API reference (chat completion object, response
+// object), Anthropic's messages and streaming references; llama.cpp's and vLLM's servers use OpenAI's and
+// Anthropic's names.
+var (
+	// In events Envoy writes an object as its JSON. The last value wins.
+	streamFields = []UsageField{
+		{"uu", []string{"usage"}, 2048},
+		{"ru", []string{"response", "usage"}, 2048}, // Responses
+		{"mu", []string{"message", "usage"}, 2048},  // Messages, as a stream begins
+		{"st", []string{"service_tier"}, 64},
+		{"rt", []string{"response", "service_tier"}, 64},
+		{"rs", []string{"response", "status"}, 64},
+		{"ee", []string{"error"}, 2048},
+		{"re", []string{"response", "error"}, 2048},
+	}
+	// In an answer as a whole it reads no objects. Numbers are kept under their own last name.
+	answerFields = []UsageField{
+		{"prompt_tokens", []string{"usage", "prompt_tokens"}, 0},
+		{"completion_tokens", []string{"usage", "completion_tokens"}, 0},
+		{"input_tokens", []string{"usage", "input_tokens"}, 0},
+		{"output_tokens", []string{"usage", "output_tokens"}, 0},
+		{"cached_tokens", []string{"usage", "prompt_tokens_details", "cached_tokens"}, 0},
+		{"cached_tokens", []string{"usage", "input_tokens_details", "cached_tokens"}, 0},
+		{"reasoning_tokens", []string{"usage", "completion_tokens_details", "reasoning_tokens"}, 0},
+		{"reasoning_tokens", []string{"usage", "output_tokens_details", "reasoning_tokens"}, 0},
+		{"cache_read_input_tokens", []string{"usage", "cache_read_input_tokens"}, 0},
+		{"cache_creation_input_tokens", []string{"usage", "cache_creation_input_tokens"}, 0},
+		{"st", []string{"service_tier"}, 64},
+		{"ut", []string{"usage", "service_tier"}, 64},
+		{"ec", []string{"error", "code"}, 128},
+		{"et", []string{"error", "type"}, 128},
+		{"em", []string{"error", "message"}, 512},
+	}
+)
 
-// UsageFields returns what Envoy shall read from responses.
-func UsageFields() []UsageField { return usageFields }
+// StreamFields returns what Envoy shall read from each event of a stream.
+func StreamFields() []UsageField { return streamFields }
+
+// AnswerFields returns what Envoy shall read from an answer in JSON.
+func AnswerFields() []UsageField { return answerFields }
+
+// Numbers is the key under which [ReadUsage] takes the numbers of an answer, as one JSON object.
+const Numbers = "u"
 
 // Usage is what a provider reported about one attempt.
 type Usage struct {
@@ -60,62 +72,97 @@ type Usage struct {
 	Error       logos.CallError
 }
 
-// reported is the content of the metadata namespace logos.usage.
-type reported map[string]any
+// A report is a usage object of any dialect. What is missing or no count stays -1.
+type report struct {
+	PromptTokens     count `json:"prompt_tokens"`
+	CompletionTokens count `json:"completion_tokens"`
+	PromptDetails    struct {
+		Cached count `json:"cached_tokens"`
+	} `json:"prompt_tokens_details"`
+	CompletionDetails struct {
+		Reasoning count `json:"reasoning_tokens"`
+	} `json:"completion_tokens_details"`
+	InputTokens  count `json:"input_tokens"`
+	OutputTokens count `json:"output_tokens"`
+	InputDetails struct {
+		Cached count `json:"cached_tokens"`
+	} `json:"input_tokens_details"`
+	OutputDetails struct {
+		Reasoning count `json:"reasoning_tokens"`
+	} `json:"output_tokens_details"`
+	Cached      count  `json:"cached_tokens"`    // of an answer read as a whole
+	Reasoning   count  `json:"reasoning_tokens"` // likewise
+	CacheRead   count  `json:"cache_read_input_tokens"`
+	CacheWrite  count  `json:"cache_creation_input_tokens"`
+	ServiceTier string `json:"service_tier"`
+}
 
-func (r reported) count(keys ...string) (n int64, ok bool) {
-	for _, k := range keys {
-		v, is := r[k].(float64)
-		if is && v >= 0 && v <= math.MaxInt64/4 {
-			return int64(v), true
+// A count is a number of tokens plus one, so that zero means that there is none.
+type count int64
+
+// UnmarshalJSON reads a number; anything else counts as missing.
+func (c *count) UnmarshalJSON(b []byte) error {
+	if n, err := strconv.ParseInt(string(b), 10, 64); err == nil {
+		if n >= 0 && n <= math.MaxInt64/4 {
+			*c = count(n) + 1
+		}
+		return nil
+	}
+	if n, err := strconv.ParseFloat(string(b), 64); err == nil && n >= 0 && n <= math.MaxInt64/4 {
+		*c = count(n) + 1
+	}
+	return nil
+}
+
+// first returns the first count that is there.
+func first(counts ...count) (n int64, ok bool) {
+	for _, c := range counts {
+		if c > 0 {
+			return int64(c) - 1, true
 		}
 	}
 	return 0, false
 }
 
-func (r reported) text(keys ...string) string {
-	for _, k := range keys {
-		switch v := r[k].(type) {
-		case string:
-			if v != "" {
-				return v
-			}
-		case float64: // some providers' error codes are numbers
-			text, _ := json.Marshal(v)
-			return string(text)
-		}
-	}
-	return ""
-}
-
-// ReadUsage maps the metadata that Envoy took from a response, as JSON decodes it, onto meters.
+// ReadUsage maps what Envoy took from a response, by key, onto meters.
 //
 // OpenAI counts cached tokens within the prompt's and reasoning within the completion's; Anthropic counts
 // cache reads and writes beside the input. What is more than the whole it is a part of is cut to it, so
 // that the meters always add up to the provider's own totals.
-func ReadUsage(fields map[string]any) Usage {
-	r := reported(fields)
-	u := Usage{
-		ServiceTier: r.text("rtier", "tier"),
-		Error:       logos.CallError{Code: r.text("ec", "rec"), Type: r.text("et"), Message: clip(r.text("em", "rem"), 512)},
+func ReadUsage(fields map[string]string) Usage {
+	var u Usage
+	u.Error = readError(fields["ee"], fields["re"])
+	if u.Error == (logos.CallError{}) {
+		u.Error = logos.CallError{Code: fields["ec"], Type: fields["et"], Message: clip(fields["em"], 512)}
 	}
-	if r.text("rs") == "failed" && u.Error == (logos.CallError{}) {
+	if fields["rs"] == "failed" && u.Error == (logos.CallError{}) {
 		u.Error.Code = "response_failed"
 	}
-	read, hasRead := r.count("ar", "mar")
-	write, hasWrite := r.count("aw", "maw")
-	input, hasInput := r.count("pt", "rit", "it", "mit")
-	output, hasOutput := r.count("ct", "rot", "ot")
+	// Read one over the other, so that later values replace earlier ones.
+	var begun, r report
+	decode(fields["mu"], &begun)
+	decode(fields[Numbers], &r)
+	decode(fields["uu"], &r)
+	decode(fields["ru"], &r)
+	for _, tier := range []string{fields["rt"], fields["st"], fields["ut"], r.ServiceTier, begun.ServiceTier} {
+		if tier != "" && u.ServiceTier == "" {
+			u.ServiceTier = tier
+		}
+	}
+	read, hasRead := first(r.CacheRead, begun.CacheRead)
+	write, hasWrite := first(r.CacheWrite, begun.CacheWrite)
+	input, hasInput := first(r.PromptTokens, r.InputTokens, begun.InputTokens)
+	output, hasOutput := first(r.CompletionTokens, r.OutputTokens)
 	if !hasOutput {
-		output, hasOutput = r.count("mot")
+		output, hasOutput = first(begun.OutputTokens)
 		u.Partial = hasOutput
 	}
 	if !hasInput && !hasOutput {
 		return u
 	}
 	u.Reported = true
-	cached, hasCached := r.count("pc", "ric", "ic")
-	reasoning, _ := r.count("cr", "ror", "or")
+	cached, hasCached := first(r.PromptDetails.Cached, r.InputDetails.Cached, r.Cached)
+	reasoning, _ := first(r.CompletionDetails.Reasoning, r.OutputDetails.Reasoning, r.Reasoning)
 	if (hasRead || hasWrite) && !hasCached { // Anthropic: beside the input
 		cached = read
 	} else {
@@ -135,6 +182,39 @@ func ReadUsage(fields map[string]any) Usage {
 	}
 	u.Meters = append(u.Meters, logos.MeterReading{Meter: logos.MeterOutput, Quantity: output - reasoning})
 	return u
+}
+
+// decode reads what it can: a field of a wrong type is passed over, and so is an object that was cut.
+func decode(text string, r *report) {
+	if text != "" {
+		_ = json.Unmarshal([]byte(text), r)
+	}
+}
+
+// readError reads the first error there is: an object, which may have been cut in its message, else a text.
+func readError(texts ...string) logos.CallError {
+	for _, text := range texts {
+		if text == "" || text == "null" {
+			continue
+		}
+		var e struct {
+			Code    any    `json:"code"`
+			Type    string `json:"type"`
+			Message string `json:"message"`
+		}
+		if json.Unmarshal([]byte(text), &e) != nil && json.Unmarshal([]byte(text+`"}`), &e) != nil && e.Message == "" {
+			return logos.CallError{Message: clip(text, 512)}
+		}
+		code := ""
+		switch v := e.Code.(type) { // some providers' codes are numbers
+		case string:
+			code = v
+		case float64:
+			code = strconv.FormatFloat(v, 'f', -1, 64)
+		}
+		return logos.CallError{Code: clip(code, 128), Type: clip(e.Type, 128), Message: clip(e.Message, 512)}
+	}
+	return logos.CallError{}
 }
 
 // Rules of thumb for answers whose provider reported nothing. English text has about four bytes a token;

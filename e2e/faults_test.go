@@ -240,7 +240,7 @@ func TestErrorInsideAStream(t *testing.T) {
 	g.deploy("m", "", p.openai("p"))
 	r := g.call("POST", "/v1/chat/completions", chatBody("m", true))
 	rec := g.record(r.id())
-	if rec.EndReason != "upstream_error" || rec.Error == nil || rec.Error.Code != "overloaded" || !strings.HasPrefix(rec.Error.Message, "too busy") || len(rec.Error.Message) > 512 {
+	if rec.EndReason != "upstream_error" || rec.Error == nil || rec.Error.Code != "overloaded" || len(rec.Error.Message) < 256 || !strings.HasPrefix(rec.Error.Message, "too busy") || len(rec.Error.Message) > 512 {
 		t.Errorf("record %+v %+v", rec, rec.Error)
 	}
 }

@@ -112,7 +112,7 @@ func (p *provider) answerChat(w http.ResponseWriter, a asked, u usage, n int) {
 	}
 	e := openEvents(w)
 	for range n {
-		e.send(object{"id": "c", "object": "chat.completion.chunk", "model": model, "choices": []object{{"index": 0, "delta": object{"content": "x"}}}})
+		e.send(object{"id": "c", "object": "chat.completion.chunk", "model": model, "usage": nil, "choices": []object{{"index": 0, "delta": object{"content": "x"}}}})
 	}
 	p.charge(u)
 	if a.wantsUsage() {

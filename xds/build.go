@@ -51,13 +51,14 @@ type Options struct {
 	TrustForwarded    bool   // keep callers' x-forwarded-* headers
 	CallFormat        map[string]string
 	AttemptFormat     map[string]string
-	UsageFields       []dialect.UsageField
-	RequestHeaders    []string // that ext_proc reads, beside x-logos-*
-	EpochHeader       string   // gRPC metadata for ext_proc that names this Envoy process
-	Namespace         string   // dynamic metadata of decisions
-	RouteNamespace    string   // typed dynamic metadata of targets
-	NumberNamespace   string   // dynamic metadata of the numbers in responses
-	TextNamespace     string   // dynamic metadata of the texts in responses
+	StreamFields      []dialect.UsageField // to read from each event of a stream
+	AnswerFields      []dialect.UsageField // to read from an answer in JSON
+	RequestHeaders    []string             // that ext_proc reads, beside x-logos-*
+	EpochHeader       string               // gRPC metadata for ext_proc that names this Envoy process
+	Namespace         string               // dynamic metadata of decisions
+	RouteNamespace    string               // typed dynamic metadata of targets
+	NumberNamespace   string               // dynamic metadata of the numbers in responses
+	TextNamespace     string               // dynamic metadata of the texts in responses
 }
 
 // Resources is Envoy's configuration.

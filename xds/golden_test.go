@@ -41,7 +41,8 @@ func options() xds.Options {
 		CAFile:         "/etc/ssl/ca.pem",
 		CallFormat:     map[string]string{"t": "call", "id": "%REQ(X-REQUEST-ID)%"},
 		AttemptFormat:  map[string]string{"t": "attempt"},
-		UsageFields:    []dialect.UsageField{{Key: "pt", Path: []string{"usage", "prompt_tokens"}}, {Key: "tier", Path: []string{"service_tier"}, Text: true}},
+		StreamFields:   []dialect.UsageField{{Key: "uu", Path: []string{"usage"}, Limit: 9}, {Key: "rs", Path: []string{"response", "status"}, Limit: 9}},
+		AnswerFields:   []dialect.UsageField{{Key: "n", Path: []string{"usage", "n"}}},
 		RequestHeaders: []string{":path", "authorization"}, EpochHeader: "x-epoch",
 		Namespace: "logos", RouteNamespace: "logos.route", NumberNamespace: "logos.usage", TextNamespace: "logos.text",
 	}

@@ -100,7 +100,8 @@ func (b *builder) accessLog(epoch string, format map[string]string) *accesslogv3
 	return &accesslogv3.AccessLog{Name: "file", ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: b.any(&filelogv3.FileAccessLog{
 		Path: AccessLogName(epoch),
 		AccessLogFormat: &filelogv3.FileAccessLog_LogFormat{LogFormat: &corev3.SubstitutionFormatString{
-			Format: &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: jsonFormat(format)},
+			Format:          &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: jsonFormat(format)},
+			OmitEmptyValues: true,
 		}},
 	})}}
 }

@@ -6,18 +6,21 @@ import (
 	ssev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/sse_to_metadata/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
 // maxEventBytes bounds one event of a stream: response.completed carries the whole answer.
 const maxEventBytes = 10 << 20
 
-// usageRules reads the fields of interest out of a response's JSON.
-func (b *builder) usageRules() []*jsonv3.JsonToMetadata_Rule {
-	rules := make([]*jsonv3.JsonToMetadata_Rule, 0, len(b.o.UsageFields))
-	for _, f := range b.o.UsageFields {
-		kind, namespace := jsonv3.JsonToMetadata_NUMBER, b.o.NumberNamespace
-		if f.Text {
-			kind, namespace = jsonv3.JsonToMetadata_STRING, b.o.TextNamespace
+// usageRules reads fields out of a response's JSON: numbers into one namespace of metadata, texts into
+// another, from which the log takes a bounded part of each.
+func (b *builder) usageRules(fields []dialect.UsageField) []*jsonv3.JsonToMetadata_Rule {
+	rules := make([]*jsonv3.JsonToMetadata_Rule, 0, len(fields))
+	for _, f := range fields {
+		kind, namespace := jsonv3.JsonToMetadata_STRING, b.o.TextNamespace
+		if f.Limit == 0 {
+			kind, namespace = jsonv3.JsonToMetadata_NUMBER, b.o.NumberNamespace
 		}
 		rule := &jsonv3.JsonToMetadata_Rule{OnPresent: &jsonv3.JsonToMetadata_KeyValuePair{MetadataNamespace: namespace, Key: f.Key, Type: kind}}
 		for _, key := range f.Path {
@@ -30,14 +33,14 @@ func (b *builder) usageRules() []*jsonv3.JsonToMetadata_Rule {
 
 func (b *builder) usageJSON() *jsonv3.JsonToMetadata {
 	return &jsonv3.JsonToMetadata{ResponseRules: &jsonv3.JsonToMetadata_MatchRules{
-		Rules:                  b.usageRules(),
+		Rules:                  b.usageRules(b.o.AnswerFields),
 		AllowContentTypesRegex: &matcherv3.RegexMatcher{Regex: `application/([a-z0-9.-]+\+)?json( *;.*)?`},
 	}}
 }
 
 func (b *builder) usageSSE() *ssev3.SseToMetadata {
 	parser := &contentv3.JsonContentParser{}
-	for _, r := range b.usageRules() {
+	for _, r := range b.usageRules(b.o.StreamFields) {
 		parser.Rules = append(parser.Rules, &contentv3.JsonContentParser_RuleConfig{Rule: r})
 	}
 	return &ssev3.SseToMetadata{ResponseRules: &ssev3.SseToMetadata_ProcessingRules{
