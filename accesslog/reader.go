@@ -41,6 +41,7 @@ type Options struct {
 
 const (
 	readEvery   = 20 * time.Millisecond // Envoy flushes as often
+	flushEvery  = 100 * time.Millisecond // so that a transaction holds many calls
 	houseEvery  = 250 * time.Millisecond
 	maxBatch    = 1000 // calls in one transaction
 	attemptWait = time.Second
@@ -105,7 +106,7 @@ func (r *Reader) Run(ctx context.Context) error {
 	}
 	tick := time.NewTicker(readEvery)
 	defer tick.Stop()
-	var housed time.Time
+	var housed, flushed time.Time
 	for ctx.Err() == nil {
 		now := time.Now()
 		if now.Sub(housed) >= houseEvery {
@@ -113,7 +114,10 @@ func (r *Reader) Run(ctx context.Context) error {
 			r.house(ctx, now)
 		}
 		more := r.read(now)
-		r.flush(ctx)
+		if now.Sub(flushed) >= flushEvery || len(r.batch.Calls) >= maxBatch {
+			flushed = now
+			r.flush(ctx)
+		}
 		if more && !r.failing {
 			continue
 		}

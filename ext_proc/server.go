@@ -85,6 +85,8 @@ func ServerOptions(maxBody int64) []grpc.ServerOption {
 		grpc.MaxRecvMsgSize(int(maxBody) + 1<<20),
 		grpc.InitialWindowSize(4 << 20), grpc.InitialConnWindowSize(16 << 20),
 		grpc.ReadBufferSize(128 << 10), grpc.WriteBufferSize(64 << 10),
+		// Goroutines that are used again keep the stack that a decision has grown.
+		grpc.NumStreamWorkers(64),
 	}
 }
 
