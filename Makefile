@@ -13,6 +13,7 @@ up: build
 	@exec bin/logos up
 
 build: runtime
+	@echo "building bin/logos (the first time takes a minute or two)"
 	@go build -trimpath -o bin/logos ./cmd/logos
 
 # Envoy and Postgres.
