@@ -1,9 +1,6 @@
 package logos
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // A CallID is the request id that Envoy gave the call: a UUID in its usual text form.
 type CallID string
@@ -96,8 +93,6 @@ type Call struct {
 	ID       CallID
 	Gateway  string
 	Decision Decision
-	// Raw is the decision as it was logged; it is stored as it is.
-	Raw json.RawMessage
 
 	Method       string
 	Status       int // as the caller saw it; 0: unknown

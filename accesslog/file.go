@@ -129,7 +129,7 @@ func (l *log) read(each func(at position, raw []byte, whole bool)) (more bool, e
 		return false, fmt.Errorf("read access log: %w", err)
 	}
 	if n == 0 {
-		return l.follow()
+		return l.follow(each)
 	}
 	data := buf[:n]
 	if len(l.rest) > 0 {
@@ -162,7 +162,7 @@ func (l *log) read(each func(at position, raw []byte, whole bool)) (more bool, e
 }
 
 // follow goes on to the next generation, if there is one and this one is at its end.
-func (l *log) follow() (more bool, err error) {
+func (l *log) follow(each func(at position, raw []byte, whole bool)) (more bool, err error) {
 	if _, err := os.Stat(l.renamed(l.at.generation)); err != nil {
 		return false, nil // it was not renamed
 	}
@@ -179,8 +179,11 @@ func (l *log) follow() (more bool, err error) {
 	if info, err := l.file.Stat(); err != nil || info.Size() > l.at.offset+int64(len(l.rest)) {
 		return err == nil, err
 	}
+	if at, rest := l.torn(); len(rest) > 0 {
+		each(at, rest, false) // a full disk cut it
+	}
 	l.close()
-	l.at, l.rest, l.skip = position{generation: l.at.generation + 1}, nil, false
+	l.at, l.skip = position{generation: l.at.generation + 1}, false
 	return true, nil
 }
 

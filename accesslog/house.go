@@ -122,7 +122,7 @@ func (r *Reader) lose(e *epoch, i *inflight.Intent, now time.Time) {
 		}
 		ran = e.lastAlive.IsZero() || e.lastAlive.Sub(i.Decision.StartTime()) < time.Second
 	}
-	p.decision, p.raw = i.Decision, i.Raw
+	p.decision = i.Decision
 	r.settle(e, p, p.lose(ran, now), now)
 }
 

@@ -178,23 +178,29 @@ func isUUID(s string) bool {
 }
 
 // decision decodes the decision; nil where the line has none.
-func (l *line) decision() (*logos.Decision, []byte, error) {
-	text, err := textOf(l.Decision)
-	if l.Decision == nil || err == nil && text == "" {
-		return nil, nil, nil
+func (l *line) decision() (*logos.Decision, error) {
+	if l.Decision == nil {
+		return nil, nil
 	}
-	if err != nil {
-		return nil, nil, err
+	text, err := textOf(l.Decision)
+	if err != nil || text == "" {
+		return nil, err
 	}
 	d := &logos.Decision{}
 	if err := json.Unmarshal([]byte(text), d); err != nil {
-		return nil, nil, fmt.Errorf("read a decision: %w", err)
+		return nil, fmt.Errorf("read a decision: %w", err)
 	}
-	if d.Start <= 0 || d.Start > maxMicros {
-		return nil, nil, errors.New("a decision has no usable start")
+	if d.Start <= 0 || d.Start > maxMicros || d.Deadline < 0 || d.Deadline > maxMicros {
+		return nil, errors.New("a decision has no usable start or deadline")
 	}
-	return d, []byte(text), nil
+	if d.BodyBytes < 0 || d.BodyBytes > maxBytes {
+		return nil, errors.New("a decision has no usable size")
+	}
+	return d, nil
 }
+
+// maxBytes is more than any body has.
+const maxBytes = 1 << 50
 
 // maxMicros is the year 10000, beyond which a time has no usual text.
 const maxMicros = 253402300800 * 1e6
@@ -204,7 +210,7 @@ func (l *line) started() time.Time {
 	whole, fraction, _ := strings.Cut(l.Start, ".")
 	s, err1 := strconv.ParseInt(whole, 10, 64)
 	us, err2 := strconv.ParseInt(fraction, 10, 64)
-	if err1 != nil || err2 != nil || s < 0 || s > maxMicros/1e6 {
+	if err1 != nil || err2 != nil || len(fraction) != 6 || us < 0 || s < 0 || s > maxMicros/1e6 {
 		return time.Time{}
 	}
 	return time.UnixMicro(s*1e6 + us).UTC()

@@ -40,7 +40,7 @@ type Options struct {
 }
 
 const (
-	readEvery   = 20 * time.Millisecond // Envoy flushes as often
+	readEvery   = 20 * time.Millisecond  // Envoy flushes as often
 	flushEvery  = 100 * time.Millisecond // so that a transaction holds many calls
 	houseEvery  = 250 * time.Millisecond
 	maxBatch    = 1000 // calls in one transaction
@@ -264,11 +264,11 @@ func (r *Reader) accept(e *epoch, at position, l *line, now time.Time) error {
 // decide finds the decision of a call: the intent has it decoded, for calls that were sent.
 func (r *Reader) decide(p *pending, l *line) error {
 	if intent, ok := r.calls.Get(l.ID); ok {
-		p.decision, p.raw = intent.Decision, intent.Raw
+		p.decision = intent.Decision
 		return nil
 	}
-	d, raw, err := l.decision()
-	p.decision, p.raw = d, raw
+	var err error
+	p.decision, err = l.decision()
 	return err
 }
 

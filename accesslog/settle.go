@@ -1,7 +1,6 @@
 package accesslog
 
 import (
-	"encoding/json"
 	"strings"
 	"time"
 
@@ -18,7 +17,6 @@ type pending struct {
 	end      *line
 	endSeen  time.Time
 	decision *logos.Decision
-	raw      json.RawMessage
 }
 
 // An attempt is told by a line at its start, by one at its end, or by both; one that got no connection
@@ -60,7 +58,7 @@ func (p *pending) settle() *logos.Call {
 	l, d := p.end, p.decision
 	usage := dialect.ReadUsage(l.Usage)
 	c := &logos.Call{
-		ID: p.id, Decision: *d, Raw: p.raw, Method: l.Method, Status: int(l.Status),
+		ID: p.id, Decision: *d, Method: l.Method, Status: int(l.Status),
 		Duration: millis(l.Duration), FirstByte: millis(l.FirstByte),
 		RequestBytes: l.RequestBytes, AnswerBytes: l.AnswerBytes,
 		ServiceTier: usage.ServiceTier, Error: usage.Error,
@@ -192,7 +190,7 @@ func meters(d *logos.Decision, l *line, u *dialect.Usage, a *logos.Attempt, end 
 func (p *pending) lose(ran bool, now time.Time) *logos.Call {
 	d := p.decision
 	c := &logos.Call{
-		ID: p.id, Decision: *d, Raw: p.raw, End: logos.EndLost,
+		ID: p.id, Decision: *d, End: logos.EndLost,
 		Duration: max(0, now.Sub(d.StartTime())), RequestBytes: d.BodyBytes,
 	}
 	count := min(len(p.attempts), len(d.Targets))

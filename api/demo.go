@@ -35,7 +35,7 @@ func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Sec
 	if err != nil || known && present.BaseURL == baseURL {
 		return key, err
 	}
-	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
 		if err := tx.SetProviderURL(ctx, present.Provider, baseURL); err != nil || known {
 			return err
 		}
@@ -46,7 +46,7 @@ func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Sec
 }
 
 func (s *Service) addDemo(ctx context.Context, base *url.URL, model string) (key logos.Secret, err error) {
-	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
 		project, err := tx.AddProject(ctx, demoName, true)
 		if err != nil {
 			return err

@@ -120,7 +120,7 @@ func (h *handler) fromHere(r *http.Request) bool {
 }
 
 func (h *handler) addProvider(ctx context.Context, f *fields) (map[string]any, error) {
-	name, base, key := f.text("provider_name"), f.text("base_url"), f.optional("api_key")
+	name, base, key := f.text("provider_name"), f.text("base_url"), f.given("api_key")
 	authName, authFormat := f.text("auth_name"), f.text("auth_format")
 	if f.err != nil {
 		return nil, f.err
@@ -130,7 +130,7 @@ func (h *handler) addProvider(ctx context.Context, f *fields) (map[string]any, e
 }
 
 func (h *handler) addModel(ctx context.Context, f *fields) (map[string]any, error) {
-	name, endpoint := f.text("name"), f.optional("endpoint")
+	name, endpoint := f.text("name"), f.given("endpoint")
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -156,7 +156,7 @@ func (h *handler) getProcessID(ctx context.Context, f *fields) (map[string]any, 
 }
 
 func (h *handler) getAPIID(ctx context.Context, f *fields) (map[string]any, error) {
-	key := f.optional("api_key")
+	key := f.text("api_key")
 	if f.err != nil {
 		return nil, f.err
 	}
@@ -204,7 +204,7 @@ func (h *handler) connectModelAPI(ctx context.Context, f *fields) (map[string]an
 	return map[string]any{"result": "Added api-connection to model."}, err
 }
 
-// fields is the body of a set-up call. The first field that is missing or of a wrong type is kept in err.
+// fields is the body of a set-up call, or its headers on GET. The first field that is missing or of a wrong type is kept in err.
 type fields struct {
 	values map[string]json.RawMessage
 	header http.Header
@@ -212,8 +212,9 @@ type fields struct {
 }
 
 func readFields(w http.ResponseWriter, r *http.Request) (*fields, error) {
-	f := &fields{values: make(map[string]json.RawMessage), header: r.Header}
+	f := &fields{values: make(map[string]json.RawMessage)}
 	if r.Method == http.MethodGet {
+		f.header = r.Header
 		return f, nil
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
@@ -247,6 +248,14 @@ func (f *fields) text(name string) string {
 		f.refuse(name, "a text that is not empty")
 	}
 	return s
+}
+
+// given returns a text field that must be there, but may be empty.
+func (f *fields) given(name string) string {
+	if _, ok := f.values[name]; !ok {
+		f.refuse(name, "given")
+	}
+	return f.optional(name)
 }
 
 // optional returns a text field, or "" where it is missing.

@@ -31,12 +31,26 @@ const (
 // refuses with errors of the domain.
 type Service struct {
 	store *store.Store
+	// inForce returns when this gateway uses a revision, or soon.
+	inForce func(ctx context.Context, revision int64)
 	// own holds the addresses at which this gateway itself listens; no provider may be there.
 	own []string
 }
 
-// NewService makes a service. own holds the host:port of every listener of the gateway.
-func NewService(s *store.Store, own []string) *Service { return &Service{store: s, own: own} }
+// NewService makes a service. inForce returns when the gateway uses a revision, or after a bounded time;
+// own holds the host:port of every listener of the gateway.
+func NewService(s *store.Store, inForce func(ctx context.Context, revision int64), own []string) *Service {
+	return &Service{store: s, inForce: inForce, own: own}
+}
+
+// change makes a change and returns when it is in force here, so that what it allows works at once.
+func (s *Service) change(ctx context.Context, do func(context.Context, *store.Tx) error) error {
+	revision, err := s.store.Change(ctx, do)
+	if err == nil {
+		s.inForce(ctx, revision)
+	}
+	return err
+}
 
 // Setup makes the root key with its project and profile, which passes calls through to the first provider
 // with the callers' own credentials. It works once.
@@ -45,7 +59,7 @@ func (s *Service) Setup(ctx context.Context, providerName, baseURL string) (key 
 	if err != nil {
 		return "", err
 	}
-	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
 		if err := tx.MarkSetUp(ctx); err != nil {
 			return err
 		}
@@ -79,7 +93,7 @@ func (s *Service) AddProvider(ctx context.Context, name, baseURL, authName, auth
 	if err != nil {
 		return 0, 0, err
 	}
-	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
 		if provider, err = tx.AddProvider(ctx, p); err != nil {
 			return err
 		}
@@ -97,7 +111,7 @@ func (s *Service) AddModel(ctx context.Context, name, endpoint string) (id logos
 	if err := checkEndpoint(endpoint); err != nil {
 		return 0, err
 	}
-	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
 		id, err = tx.AddModel(ctx, name, endpoint)
 		return err
 	})
@@ -109,7 +123,7 @@ func (s *Service) AddProfile(ctx context.Context, project logos.ProjectID, name 
 	if err := checkName("profile_name", name); err != nil {
 		return 0, err
 	}
-	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
 		id, err = tx.AddProfile(ctx, project, name, true)
 		return err
 	})
@@ -118,13 +132,13 @@ func (s *Service) AddProfile(ctx context.Context, project logos.ProjectID, name 
 
 // ConnectProfileCredential lets a profile use a credential.
 func (s *Service) ConnectProfileCredential(ctx context.Context, profile logos.ProfileID, credential logos.CredentialID) error {
-	return s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error { return tx.GrantCredential(ctx, profile, credential) })
+	return s.change(ctx, func(ctx context.Context, tx *store.Tx) error { return tx.GrantCredential(ctx, profile, credential) })
 }
 
 // ConnectProfileModel lets a profile use a model. first says that the project had none before, so that its
 // calls go by model from now on.
 func (s *Service) ConnectProfileModel(ctx context.Context, profile logos.ProfileID, model logos.ModelID) (grant int64, first bool, err error) {
-	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
 		grant, first, err = tx.GrantModel(ctx, profile, model)
 		return err
 	})
@@ -133,7 +147,7 @@ func (s *Service) ConnectProfileModel(ctx context.Context, profile logos.Profile
 
 // ConnectModelProvider makes a deployment of a model at a provider.
 func (s *Service) ConnectModelProvider(ctx context.Context, model logos.ModelID, provider logos.ProviderID) (id logos.DeploymentID, err error) {
-	err = s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
 		id, err = tx.AddDeployment(ctx, model, provider)
 		return err
 	})
@@ -142,7 +156,7 @@ func (s *Service) ConnectModelProvider(ctx context.Context, model logos.ModelID,
 
 // ConnectModelCredential gives a model's deployment at the credential's provider that credential.
 func (s *Service) ConnectModelCredential(ctx context.Context, model logos.ModelID, credential logos.CredentialID) error {
-	return s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+	return s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
 		return tx.SetDeploymentCredential(ctx, model, credential)
 	})
 }
@@ -217,6 +231,8 @@ func (s *Service) baseURL(ctx context.Context, text string) (*url.URL, error) {
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must be an http or https URL, like https://api.openai.com/v1")
 	case u.User != nil:
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must hold no user or password: give the key as api_key")
+	case oddNumber(u.Hostname()):
+		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must write an IP address in its usual form, like 10.0.0.7")
 	case u.Fragment != "" || !printable(text) || strings.ContainsAny(u.Host, " \\"):
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must hold no fragment and no spaces")
 	}
@@ -275,7 +291,21 @@ func (s *Service) addresses(ctx context.Context) (out []netip.Addr, err error) {
 	return out, nil
 }
 
+// oddNumber says whether a host is an address in a form that only some resolvers take, like 127.1 or 0x7f000001.
+func oddNumber(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return false
+	}
+	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
+	last := strings.ToLower(labels[len(labels)-1])
+	return strings.HasPrefix(last, "0x") || last != "" && strings.Trim(last, "0123456789") == ""
+}
+
 func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		return []netip.Addr{netip.IPv6Loopback()}, nil
+	}
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
 	for i := range found {
 		found[i] = found[i].Unmap()

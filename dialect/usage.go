@@ -228,6 +228,7 @@ const (
 
 // Estimate guesses the meters of an attempt from the bytes of its request and of its answer.
 func Estimate(api logos.API, stream bool, requestBytes, answerBytes int64) []logos.MeterReading {
+	requestBytes, answerBytes = max(0, requestBytes), max(0, answerBytes)
 	input := (requestBytes + bytesPerToken - 1) / bytesPerToken
 	output := max(0, answerBytes-bytesOfAnswerFrame) / bytesPerToken
 	if stream {

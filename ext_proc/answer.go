@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
@@ -57,7 +58,12 @@ func (c *call) refuse(e *logos.Error) *extprocv3.ProcessingResponse {
 	if e.Kind != logos.Unavailable {
 		headers = append(headers, setHeader("x-should-retry", "false"))
 	}
-	body := dialect.ErrorBody(c.route.API, e, c.id)
+	api := c.route.API
+	if c.anthropic || strings.HasPrefix(c.path, "/v1/messages") {
+		api = logos.APIMessages
+		headers = append(headers, setHeader("request-id", string(c.id))) // where Anthropic's clients look for it
+	}
+	body := dialect.ErrorBody(api, e, c.id)
 	return immediate(dialect.Status(e.Kind), "logos_"+e.Code, body, headers, metadata)
 }
 

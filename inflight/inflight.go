@@ -11,7 +11,6 @@ package inflight
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -34,7 +33,6 @@ type Intent struct {
 	ID       logos.CallID
 	Epoch    string // of the Envoy process that has it
 	Decision *logos.Decision
-	Raw      json.RawMessage // the decision as it was encoded
 	segment  *segment
 }
 
@@ -132,7 +130,7 @@ func (c *Calls) Begin(id logos.CallID, epoch string, d *logos.Decision, encoded 
 	line = append(line, `","d":`...)
 	line = append(line, encoded...)
 	line = append(line, '}', '\n')
-	intent := &Intent{ID: id, Epoch: epoch, Decision: d, Raw: encoded}
+	intent := &Intent{ID: id, Epoch: epoch, Decision: d}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, why := range c.paused {

@@ -155,7 +155,7 @@ func parse(line []byte) (*Intent, bool) {
 	if json.Unmarshal(r.Decision, d) != nil {
 		return nil, false
 	}
-	return &Intent{ID: r.ID, Epoch: r.Epoch, Decision: d, Raw: r.Decision}, true
+	return &Intent{ID: r.ID, Epoch: r.Epoch, Decision: d}, true
 }
 
 // Maintain syncs the files every second and refuses new calls while the disk of the directory has less

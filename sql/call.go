@@ -24,7 +24,7 @@ func (s *Store) Call(ctx context.Context, id logos.CallID) (*logos.Call, error) 
 		return nil, fmt.Errorf("read call: %w", err)
 	}
 	c := &logos.Call{
-		ID: id, Gateway: row.Gateway, Raw: row.Decision, Method: row.Method, Status: int(zero(row.Status)), End: logos.EndReason(row.EndReason),
+		ID: id, Gateway: row.Gateway, Method: row.Method, Status: int(zero(row.Status)), End: logos.EndReason(row.EndReason),
 		Duration: micros(row.DurationUs), FirstByte: micros(zero(row.FirstByteUs)),
 		RequestBytes: row.RequestBytes, AnswerBytes: row.AnswerBytes, ServiceTier: row.ServiceTier,
 		Error: logos.CallError{Code: row.ErrorCode, Type: row.ErrorType, Message: row.ErrorMessage},

@@ -20,12 +20,12 @@ type Tx struct {
 }
 
 // Change makes one change. All of it happens, with a new revision that every gateway is told of, or, if
-// do returns an error, nothing. Changes are made one after another.
-func (s *Store) Change(ctx context.Context, do func(context.Context, *Tx) error) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+// do returns an error, nothing. Changes are made one after another. It returns the revision.
+func (s *Store) Change(ctx context.Context, do func(context.Context, *Tx) error) (revision int64, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
-		revision, err := q.NextRevision(ctx)
-		if err != nil {
+		var err error
+		if revision, err = q.NextRevision(ctx); err != nil {
 			return err
 		}
 		if err := do(ctx, &Tx{store: s, q: q, revision: revision}); err != nil {
@@ -33,7 +33,7 @@ func (s *Store) Change(ctx context.Context, do func(context.Context, *Tx) error)
 		}
 		return q.Notify(ctx, logos.FormatID(revision))
 	})
-	return expected(err)
+	return revision, expected(err)
 }
 
 // expected makes refusals of what the database finds wrong with the data itself.

@@ -77,10 +77,23 @@ func (s *Store) Recorded(ctx context.Context, starts []time.Time, ids []logos.Ca
 
 func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) error {
 	c := db.InsertCallsParams{Gateway: gateway}
+	for _, call := range calls {
+		addCall(&c, call)
+	}
+	stored, err := q.InsertCalls(ctx, c)
+	if err != nil {
+		return err
+	}
+	fresh := make(map[string]bool, len(stored))
+	for _, id := range stored {
+		fresh[id] = true
+	}
 	var a db.InsertAttemptsParams
 	var m db.InsertMetersParams
 	for _, call := range calls {
-		addCall(&c, call)
+		if !fresh[string(call.ID)] {
+			continue // its record stays as it is, also in its parts
+		}
 		for i := range call.Attempts {
 			attempt := &call.Attempts[i]
 			addAttempt(&a, call, attempt)
@@ -88,9 +101,6 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 				addMeter(&m, call, attempt, r)
 			}
 		}
-	}
-	if err := q.InsertCalls(ctx, c); err != nil {
-		return err
 	}
 	if err := q.InsertAttempts(ctx, a); err != nil {
 		return err
@@ -112,7 +122,7 @@ func addCall(p *db.InsertCallsParams, c *logos.Call) {
 	p.RequestBytes, p.AnswerBytes = append(p.RequestBytes, c.RequestBytes), append(p.AnswerBytes, c.AnswerBytes)
 	p.ServiceTier = append(p.ServiceTier, clean(c.ServiceTier))
 	p.ErrorCode, p.ErrorType, p.ErrorMessage = append(p.ErrorCode, clean(c.Error.Code)), append(p.ErrorType, clean(c.Error.Type)), append(p.ErrorMessage, clean(c.Error.Message))
-	p.Decision = append(p.Decision, cleanJSON(c.Raw))
+	p.Decision = append(p.Decision, decisionJSON(d))
 }
 
 func addAttempt(p *db.InsertAttemptsParams, c *logos.Call, a *logos.Attempt) {
@@ -135,10 +145,11 @@ func clean(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-func cleanJSON(raw []byte) []byte {
-	raw = bytes.ReplaceAll(bytes.ToValidUTF8(raw, []byte("\uFFFD")), []byte(`\u0000`), []byte(`\ufffd`))
-	if !json.Valid(raw) {
-		return []byte("{}")
+// decisionJSON encodes a decision anew, since what was logged may be JSON to Go and none to Postgres.
+func decisionJSON(d *logos.Decision) []byte {
+	encoded, err := json.Marshal(d)
+	if err != nil {
+		panic(err) // a Decision holds nothing that has no JSON
 	}
-	return raw
+	return bytes.ReplaceAll(encoded, []byte(`\u0000`), []byte(`\ufffd`))
 }

@@ -35,7 +35,7 @@ func (b *builder) localReplies() *hcmv3.LocalReplyConfig {
 	for _, r := range localReplies {
 		ours := "!response.code_details.startsWith('logos') && (" + r.when + ")"
 		config.Mappers = append(config.Mappers,
-			b.mapper(ours+" && request.path.startsWith('/v1/messages')", map[string]any{
+			b.anthropicMapper(ours+" && request.path.startsWith('/v1/messages')", map[string]any{
 				"type": "error", "request_id": "%REQ(X-REQUEST-ID)%",
 				"error": map[string]any{"type": r.anthropic, "message": r.message, "code": r.code},
 			}),
@@ -44,6 +44,13 @@ func (b *builder) localReplies() *hcmv3.LocalReplyConfig {
 			}}))
 	}
 	return config
+}
+
+// anthropicMapper also names the request where Anthropic's clients look for it.
+func (b *builder) anthropicMapper(when string, body map[string]any) *hcmv3.ResponseMapper {
+	m := b.mapper(when, body)
+	m.HeadersToAdd = []*corev3.HeaderValueOption{overwrite("request-id", "%REQ(X-REQUEST-ID)%")}
+	return m
 }
 
 func (b *builder) mapper(when string, body map[string]any) *hcmv3.ResponseMapper {

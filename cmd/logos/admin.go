@@ -67,6 +67,10 @@ func (g *gateway) readyz(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the database is not ready", http.StatusServiceUnavailable)
 		return
 	}
+	if !g.seeded.Load() {
+		http.Error(w, "the demo is being set up", http.StatusServiceUnavailable)
+		return
+	}
 	if err := g.xds.Ready(); err != nil {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable)
 		return

@@ -54,6 +54,7 @@ type gateway struct {
 	xds      *xds.Server
 	config   atomic.Pointer[logos.Config]
 	applied  prometheus.Gauge
+	seeded   atomic.Bool // the demo is there, if it shall be
 	token    api.SetupToken
 	service  *api.Service
 }
@@ -89,7 +90,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	g.envoy = envoy.NewAdmin(s.envoyAdmin)
 	defer g.envoy.Close()
 	g.xds = xds.NewServer(g.xdsOptions(), g.envoy, g.calls.Uses, log, g.registry)
-	g.service = api.NewService(g.store, []string{s.listen, s.adminListen, s.envoyAdmin})
+	g.service = api.NewService(g.store, g.inForce, []string{s.listen, s.adminListen, s.envoyAdmin})
 	return g.run(ctx)
 }
 
@@ -192,6 +193,24 @@ func (g *gateway) apply(ctx context.Context, config *logos.Config) {
 	g.log.Info("configuration in force", zap.Int64("revision", config.Revision), zap.Int("targets", len(config.Targets())))
 }
 
+// inForce returns when decisions use a revision, or after two seconds.
+func (g *gateway) inForce(ctx context.Context, revision int64) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if config := g.config.Load(); config != nil && config.Revision >= revision {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // envoys is what the reader of the access log asks of Envoy.
 type envoys struct {
 	*xds.Server
@@ -216,6 +235,7 @@ func (g *gateway) partitions(ctx context.Context) error {
 
 // seedDemo keeps the demo's key in the data directory, where `logos up` finds it.
 func (g *gateway) seedDemo(ctx context.Context) error {
+	defer g.seeded.Store(true)
 	if g.settings.demoURL == "" {
 		return nil
 	}

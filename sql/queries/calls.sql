@@ -1,4 +1,4 @@
--- name: InsertCalls :exec
+-- name: InsertCalls :many
 insert into calls (start_at, call_id, gateway, revision, api, stream, model, team_id, project_id, api_key_id, profile_id,
     end_user, session, method, status, end_reason, duration_us, first_byte_us, request_bytes, answer_bytes,
     service_tier, error_code, error_type, error_message, decision)
@@ -19,7 +19,8 @@ from (select unnest(sqlc.arg(start_at)::timestamptz[]) as start_at, unnest(sqlc.
     unnest(sqlc.arg(service_tier)::text[]) as service_tier, unnest(sqlc.arg(error_code)::text[]) as error_code,
     unnest(sqlc.arg(error_type)::text[]) as error_type, unnest(sqlc.arg(error_message)::text[]) as error_message,
     unnest(sqlc.arg(decision)::jsonb[]) as decision) as u
-on conflict (start_at, call_id) do nothing;
+on conflict (start_at, call_id) do nothing
+returning call_id;
 
 -- name: InsertAttempts :exec
 insert into attempts (start_at, call_id, attempt, deployment_id, model_id, provider_id, credential_id, cluster, started_at,

@@ -170,7 +170,7 @@ func (q *Queries) InsertAttempts(ctx context.Context, arg InsertAttemptsParams) 
 	return err
 }
 
-const insertCalls = `-- name: InsertCalls :exec
+const insertCalls = `-- name: InsertCalls :many
 insert into calls (start_at, call_id, gateway, revision, api, stream, model, team_id, project_id, api_key_id, profile_id,
     end_user, session, method, status, end_reason, duration_us, first_byte_us, request_bytes, answer_bytes,
     service_tier, error_code, error_type, error_message, decision)
@@ -192,6 +192,7 @@ from (select unnest($2::timestamptz[]) as start_at, unnest($3::uuid[]) as call_i
     unnest($23::text[]) as error_type, unnest($24::text[]) as error_message,
     unnest($25::jsonb[]) as decision) as u
 on conflict (start_at, call_id) do nothing
+returning call_id
 `
 
 type InsertCallsParams struct {
@@ -222,8 +223,8 @@ type InsertCallsParams struct {
 	Decision     [][]byte
 }
 
-func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error {
-	_, err := q.db.Exec(ctx, insertCalls,
+func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) ([]string, error) {
+	rows, err := q.db.Query(ctx, insertCalls,
 		arg.Gateway,
 		arg.StartAt,
 		arg.CallID,
@@ -250,7 +251,22 @@ func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) error 
 		arg.ErrorMessage,
 		arg.Decision,
 	)
-	return err
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var call_id string
+		if err := rows.Scan(&call_id); err != nil {
+			return nil, err
+		}
+		items = append(items, call_id)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const insertMeters = `-- name: InsertMeters :exec

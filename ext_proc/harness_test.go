@@ -1,0 +1,248 @@
+package extproc_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"sync"
+	"testing"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/ext_proc"
+)
+
+// A begun intent is what the server noted of a call.
+type begun struct {
+	id       logos.CallID
+	epoch    string
+	decision *logos.Decision
+	encoded  string
+}
+
+// fakeIntents keeps what is begun, and refuses on demand.
+type fakeIntents struct {
+	mu    sync.Mutex
+	begun []begun
+	err   error
+}
+
+func (i *fakeIntents) Begin(id logos.CallID, epoch string, d *logos.Decision, encoded []byte) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.err != nil {
+		return i.err
+	}
+	i.begun = append(i.begun, begun{id, epoch, d, string(encoded)})
+	return nil
+}
+
+func (i *fakeIntents) all() []begun {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return append([]begun(nil), i.begun...)
+}
+
+// now is the time of all decisions.
+var now = time.Date(2026, 11, 24, 12, 0, 0, 123456000, time.UTC)
+
+const (
+	key     = "lg-the-key"
+	callID  = "4c3648d3-45cf-4a39-9983-4ec0041b40d3"
+	epoch   = "1caf6f1c-bb7a-4c52-8066-d8d21f40fa8a"
+	chat    = "/v1/chat/completions"
+	maxBody = 4096
+)
+
+// A gateway is a server with what it depends on.
+type gateway struct {
+	t        *testing.T
+	current  func() *logos.Config
+	inactive map[string]bool // clusters that are not ready
+	intents  *fakeIntents
+	registry *prometheus.Registry
+	client   extprocv3.ExternalProcessorClient
+	handled  chan error // what the handler of each stream returned
+}
+
+// newGateway serves a configuration; nil means that there is none yet.
+func newGateway(t *testing.T, config *logos.Config) *gateway {
+	t.Helper()
+	g := &gateway{t: t, intents: &fakeIntents{}, registry: prometheus.NewRegistry(), inactive: make(map[string]bool), handled: make(chan error, 100)}
+	g.current = func() *logos.Config { return config }
+	server := grpc.NewServer(append(extproc.ServerOptions(maxBody), grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		err := handler(srv, ss)
+		g.handled <- err
+		return err
+	}))...)
+	extprocv3.RegisterExternalProcessorServer(server, extproc.New(
+		func() *logos.Config { return g.current() }, func(cluster string) bool { return !g.inactive[cluster] }, g.intents,
+		extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }}, zap.NewNop(), g.registry))
+	listener := bufconn.Listen(1 << 20)
+	done := make(chan error, 1)
+	go func() { done <- server.Serve(listener) }()
+	conn, err := grpc.NewClient("passthrough:bufconn", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		server.Stop()
+		if err := <-done; err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+	})
+	g.client = extprocv3.NewExternalProcessorClient(conn)
+	return g
+}
+
+// open starts the stream of a request, as Envoy does.
+func (g *gateway) open(ctx context.Context) extprocv3.ExternalProcessor_ProcessClient {
+	g.t.Helper()
+	stream, err := g.client.Process(metadata.AppendToOutgoingContext(ctx, extproc.EpochHeader, epoch))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return stream
+}
+
+// headers makes the first message: method, path, then other headers by pairs.
+func headers(method, path string, hasBody bool, pairs ...string) *extprocv3.ProcessingRequest {
+	list := []*corev3.HeaderValue{{Key: ":method", RawValue: []byte(method)}, {Key: ":path", RawValue: []byte(path)}, {Key: "x-request-id", RawValue: []byte(callID)}}
+	for i := 0; i < len(pairs); i += 2 {
+		list = append(list, &corev3.HeaderValue{Key: pairs[i], RawValue: []byte(pairs[i+1])})
+	}
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestHeaders{
+		RequestHeaders: &extprocv3.HttpHeaders{Headers: &corev3.HeaderMap{Headers: list}, EndOfStream: !hasBody},
+	}}
+}
+
+func bodyMessage(body string) *extprocv3.ProcessingRequest {
+	return &extprocv3.ProcessingRequest{Request: &extprocv3.ProcessingRequest_RequestBody{RequestBody: &extprocv3.HttpBody{Body: []byte(body), EndOfStream: true}}}
+}
+
+// An exchange is all that the server answered to one request.
+type exchange struct {
+	answers []*extprocv3.ProcessingResponse
+	err     error // of the stream; nil: the server closed it well
+}
+
+// last returns the answer that decides.
+func (e exchange) last() *extprocv3.ProcessingResponse {
+	if len(e.answers) == 0 {
+		return &extprocv3.ProcessingResponse{}
+	}
+	return e.answers[len(e.answers)-1]
+}
+
+// call plays a request: headers, and the body where the server asks for it.
+func (g *gateway) call(method, path, body string, pairs ...string) (x exchange) {
+	g.t.Helper()
+	ctx, cancel := context.WithTimeout(g.t.Context(), 20*time.Second)
+	defer cancel()
+	stream := g.open(ctx)
+	if err := stream.Send(headers(method, path, body != "", pairs...)); err != nil {
+		g.t.Fatal(err)
+	}
+	for {
+		answer, err := stream.Recv()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				x.err = err
+			}
+			return x
+		}
+		x.answers = append(x.answers, answer)
+		if answer.GetRequestHeaders() != nil && answer.GetRequestHeaders().GetResponse() == nil {
+			if err := stream.Send(bodyMessage(body)); err != nil {
+				g.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// chat calls the chat API with the key.
+func (g *gateway) chat(body string, pairs ...string) exchange {
+	g.t.Helper()
+	return g.call("POST", chat, body, append([]string{"authorization", "Bearer " + key}, pairs...)...)
+}
+
+// decisionOf decodes the decision in an answer's metadata.
+func decisionOf(t *testing.T, answer *extprocv3.ProcessingResponse) (d *logos.Decision, encoded string) {
+	t.Helper()
+	encoded = answer.GetDynamicMetadata().GetFields()[extproc.Namespace].GetStructValue().GetFields()[extproc.DecisionKey].GetStringValue()
+	if encoded == "" {
+		return nil, ""
+	}
+	d = &logos.Decision{}
+	if err := json.Unmarshal([]byte(encoded), d); err != nil {
+		t.Fatalf("the decision %q: %v", encoded, err)
+	}
+	return d, encoded
+}
+
+func parseURL(text string) *url.URL {
+	u, err := url.Parse(text)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}
+
+// config compiles an installation: project 1 with profiles that the change may alter.
+func config(t *testing.T, change func(*logos.Resources)) *logos.Config {
+	t.Helper()
+	hasher := logos.NewHasher(make([]byte, 32))
+	r := logos.Resources{
+		Hasher:   hasher,
+		Projects: []*logos.Project{{ID: 1, TeamID: 9, Name: "app"}},
+		APIKeys:  []*logos.APIKey{{ID: 3, ProjectID: 1, Hash: hasher.APIKey(key), Role: logos.RoleMember}},
+		Profiles: []*logos.Profile{{ID: 4, ProjectID: 1, Name: "main", Passthrough: true, Models: []logos.ModelID{1, 2},
+			Grants: []logos.Grant{{Provider: 1, Credential: 1}, {Provider: 2, Credential: 2}, {Provider: 3}}}},
+		Providers: []*logos.Provider{
+			{ID: 1, Name: "one", BaseURL: parseURL("https://one.example/v1"), Dialect: logos.DialectOpenAI, AuthHeader: "authorization", AuthFormat: "Bearer {}"},
+			{ID: 2, Name: "two", BaseURL: parseURL("http://two.example:81/base?x=1"), Dialect: logos.DialectCompatible},
+			{ID: 3, Name: "claude", BaseURL: parseURL("https://claude.example"), Dialect: logos.DialectAnthropic, AuthHeader: "x-api-key", AuthFormat: "{}"},
+		},
+		Credentials: []*logos.Credential{{ID: 1, Provider: 1, Secret: "sk-1"}, {ID: 2, Provider: 2}},
+		Models:      []*logos.Model{{ID: 1, Name: "small"}, {ID: 2, Name: "big"}},
+		Deployments: []*logos.Deployment{
+			{ID: 1, Model: 1, Provider: 1, ProviderModel: "small-2026", IncludeUsage: true}, {ID: 2, Model: 1, Provider: 2},
+			{ID: 3, Model: 1, Provider: 3}, {ID: 4, Model: 2, Provider: 2, IncludeUsage: true},
+		},
+	}
+	if change != nil {
+		change(&r)
+	}
+	c, err := logos.NewConfig(17, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// clusterOf returns the name of the cluster of a deployment, or with "p" of a pass-through.
+func clusterOf(t *testing.T, c *logos.Config, prefix string) string {
+	t.Helper()
+	for _, target := range c.Targets() {
+		if len(target.Cluster) > len(prefix) && target.Cluster[:len(prefix)+1] == prefix+"-" {
+			return target.Cluster
+		}
+	}
+	t.Fatal(fmt.Errorf("there is no cluster %s", prefix))
+	return ""
+}
