@@ -25,8 +25,8 @@ type bare struct {
 	*side
 }
 
-func startBare(ctx context.Context, dir, program, address, provider string) (*bare, error) {
-	config, err := bareConfig(address, provider, filepath.Join(dir, "bare-access.txt"))
+func startBare(ctx context.Context, dir, program, address, provider string, filters bool) (*bare, error) {
+	config, err := bareConfig(address, provider, filepath.Join(dir, "bare-access.txt"), filters)
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func poll(ctx context.Context, within, every time.Duration, try func() error) er
 }
 
 // bareConfig is one listener, one route, one cluster and the default access log: the least that is of use.
-func bareConfig(address, provider, log string) ([]byte, error) {
+func bareConfig(address, provider, log string, filters bool) ([]byte, error) {
 	type m = map[string]any
 	type l = []any
 	const types = "type.googleapis.com/envoy.extensions."
@@ -118,9 +118,36 @@ func bareConfig(address, provider, log string) ([]byte, error) {
 	listener := at(address)
 	listener["name"] = "bare"
 	listener["filter_chains"] = l{m{"filters": l{m{"name": "http", "typed_config": manager}}}}
-	return json.Marshal(m{"static_resources": m{
-		"listeners": l{listener},
-		"clusters": l{m{"name": "provider", "type": "STATIC", "connect_timeout": "1s", "load_assignment": m{
-			"cluster_name": "provider", "endpoints": l{m{"lb_endpoints": l{m{"endpoint": at(provider)}}}}}}},
-	}})
+	cluster := m{"name": "provider", "type": "STATIC", "connect_timeout": "1s", "load_assignment": m{
+		"cluster_name": "provider", "endpoints": l{m{"lb_endpoints": l{m{"endpoint": at(provider)}}}}}}
+	static := m{"listeners": l{listener}, "clusters": l{cluster}}
+	if filters {
+		cluster["typed_extension_protocol_options"] = m{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": m{
+			"@type":                types + "upstreams.http.v3.HttpProtocolOptions",
+			"explicit_http_config": m{"http_protocol_options": m{}},
+			"http_filters":         upstreamFilters(),
+		}}
+		static["secrets"] = l{m{"name": "key", "generic_secret": m{"secret": m{"inline_string": "Bearer " + bareKey}}}}
+	}
+	return json.Marshal(m{"static_resources": static})
+}
+
+// upstreamFilters are the least that a gateway with credentials of its own needs for each attempt.
+func upstreamFilters() []any {
+	type m = map[string]any
+	type l = []any
+	const types = "type.googleapis.com/envoy.extensions."
+	filter := func(name, kind string, fields m) m {
+		fields["@type"] = types + kind
+		return m{"name": name, "typed_config": fields}
+	}
+	return l{
+		filter("scrub", "filters.http.header_mutation.v3.HeaderMutation", m{"mutations": m{"request_mutations": l{
+			m{"remove": "authorization"}, m{"remove": "api-key"}, m{"remove": "x-api-key"}}}}),
+		filter("credential", "filters.http.credential_injector.v3.CredentialInjector", m{"overwrite": true, "credential": m{
+			"name": "generic", "typed_config": m{"@type": types + "http.injected_credentials.generic.v3.Generic",
+				"header": "authorization", "credential": m{"name": "key"}}}}),
+		filter("rewrite", "filters.http.lua.v3.Lua", m{"default_source_code": m{"inline_string": "function envoy_on_request(handle)\n  local d = handle:streamInfo():dynamicMetadata():get(\"logos\")\n  if not d then return end\nend\n"}}),
+		filter("codec", "filters.http.upstream_codec.v3.UpstreamCodec", m{}),
+	}
 }

@@ -32,6 +32,7 @@ type options struct {
 	only, out    string
 	round, gap   time.Duration
 	rounds       int
+	filters      bool
 }
 
 func main() {
@@ -62,6 +63,7 @@ func parseOptions() (options, error) {
 	flag.StringVar(&o.logos, "logos", filepath.Join("bin", "logos"), "the product's program")
 	flag.StringVar(&o.envoy, "envoy", o.envoy, "the Envoy of both sides; default LOGOS_ENVOY, else the fetched one")
 	flag.StringVar(&o.only, "only", "", "\"bare\": measure the bare Envoy alone")
+	flag.BoolVar(&o.filters, "filters", false, "give the bare Envoy the filters that any gateway needs towards a provider: take the caller's credential off, put the provider's on, look whether to rewrite")
 	flag.StringVar(&o.out, "out", "", "also append the table to this file, e.g. bench/RESULTS.md")
 	flag.DurationVar(&o.round, "round", 2*time.Second, "length of a round")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each shape, load and side")
@@ -117,7 +119,7 @@ func bench(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, provider.stop(os.Interrupt, 2*time.Second)) }()
-	envoy, err := startBare(ctx, dir, o.envoy, ports[0], provider.address)
+	envoy, err := startBare(ctx, dir, o.envoy, ports[0], provider.address, o.filters)
 	if err != nil {
 		return err
 	}

@@ -132,6 +132,9 @@ func (r report) markdown() string {
 	o := r.options
 	var b strings.Builder
 	fmt.Fprintf(&b, "## %s\n%s\n\n", time.Now().Format("2006-01-02 15:04 MST"), r.machine)
+	if o.filters {
+		b.WriteString("Bare Envoy with the upstream filters that any gateway with credentials needs (`-filters`).\n\n")
+	}
 	b.WriteString("| | bare Envoy | Logos | ratio (of single rounds) | aim | holds | Logos: its Envoy | its `logos serve` | beside it: `logos up` | beside it: Postgres |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for _, row := range r.rows() {
 		b.WriteString(row.markdown())
