@@ -157,6 +157,9 @@ func bench(ctx context.Context, o options) (err error) {
 	if p != nil {
 		r.books, err = p.compareBooks(ctx)
 		r.late = p.late
+		var failed error
+		r.changes, failed = p.measureChanges(ctx)
+		err = errors.Join(err, failed)
 	}
 	err = errors.Join(err, r.failed())
 	r.invalid = err

@@ -24,13 +24,14 @@ const productKey = "the-products-own"
 type product struct {
 	*child
 	*side
-	admin    string
-	provider string
-	tree     productTree // as it was when the measuring began
-	known    []process   // the descendants last seen
-	base     books       // what was in the books before the measuring began
-	late     int         // rounds whose records were not complete in time
-	missing  float64     // calls that were not recorded in time
+	admin               string
+	provider            string
+	tree                productTree // as it was when the measuring began
+	known               []process   // the descendants last seen
+	base                books       // what was in the books before the measuring began
+	late                int         // rounds whose records were not complete in time
+	missing             float64     // calls that were not recorded in time
+	profile, providerID any         // their ids
 }
 
 // startProduct starts the product and sets it up. The ports are the data plane's, the admin's and Envoy's admin's.
@@ -141,6 +142,7 @@ func (p *product) setUp(ctx context.Context) (err error) {
 	step("connect_process_model", m{"profile_id": profile, "model_id": model})
 	step("connect_model_provider", m{"model_id": model, "provider_id": provider})
 	step("connect_model_api", m{"model_id": model, "api_id": api})
+	p.profile, p.providerID = profile, provider
 	return err
 }
 

@@ -15,6 +15,7 @@ type report struct {
 	cells   []*cell
 	memory  []parts // by side
 	books   string
+	changes string
 	late    int
 	invalid error
 }
@@ -149,6 +150,9 @@ func (r report) markdown() string {
 	}
 	if r.books != "" {
 		b.WriteString(r.books + "\n")
+	}
+	if r.changes != "" {
+		b.WriteString(r.changes + "\n")
 	}
 	if r.invalid != nil {
 		fmt.Fprintf(&b, "\n**Not valid:** %v\n", r.invalid)
