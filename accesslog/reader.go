@@ -40,8 +40,8 @@ type Options struct {
 }
 
 const (
-	readEvery   = 20 * time.Millisecond  // Envoy flushes as often
-	flushEvery  = 100 * time.Millisecond // so that a transaction holds many calls
+	readEvery   = 50 * time.Millisecond  // each look wakes the process up
+	flushEvery  = 150 * time.Millisecond // so that a transaction holds many calls
 	houseEvery  = 250 * time.Millisecond
 	maxBatch    = 1000 // calls in one transaction
 	attemptWait = time.Second
@@ -50,7 +50,7 @@ const (
 	// deadlineGrace is how long after its deadline a call's line may still come.
 	deadlineGrace = 10 * time.Second
 	// settledFor is how long late lines of a settled call are recognised.
-	settledFor = time.Minute
+	settledFor = 10 * time.Second
 )
 
 // A Reader settles the calls of one gateway.

@@ -33,7 +33,7 @@ func TestTakesNoCallsWhileEnvoyCannotWriteItsLog(t *testing.T) {
 				t.Errorf("calls are taken after failure %d", failures)
 			}
 		}
-		w.pass(2 * time.Second)
+		w.pass(4 * time.Second)
 		if refused() {
 			t.Error("calls are refused long after the last failure")
 		}
