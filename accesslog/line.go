@@ -68,7 +68,7 @@ func (l *line) set(key string, v []byte) (err error) {
 	case "id":
 		var id string
 		id, err = textOf(v)
-		l.ID = logos.CallID(id)
+		l.ID = logos.CallID(strings.ToLower(id))
 	case "c":
 		l.Status, err = countOf(v)
 	case "f":

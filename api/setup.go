@@ -7,8 +7,10 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/sql"
@@ -238,7 +240,7 @@ func (s *Service) baseURL(ctx context.Context, text string) (*url.URL, error) {
 	}
 	p := logos.Provider{BaseURL: u}
 	host, port := p.Address()
-	if _, err := net.LookupPort("tcp", port); err != nil || port == "0" {
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url has no usable port")
 	}
 	if s.leadsHere(ctx, host, port) {
@@ -317,11 +319,11 @@ func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
 var reservedHeaders = []string{"host", "connection", "content-length", "content-type", "transfer-encoding", "te", "upgrade", "accept-encoding", "x-request-id", "logos-key", "logos_key", "proxy"}
 
 func authHeader(name string) (string, error) {
-	name = strings.ToLower(strings.TrimSpace(name))
 	if name == "" {
 		return "", nil
 	}
-	valid := len(name) <= 128 && !slices.Contains(reservedHeaders, name)
+	name = strings.ToLower(strings.TrimSpace(name))
+	valid := name != "" && len(name) <= 128 && !slices.Contains(reservedHeaders, name)
 	for _, r := range name {
 		valid = valid && (r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '-' || r == '_')
 	}
@@ -345,8 +347,8 @@ func checkSecret(secret logos.Secret) error {
 }
 
 func checkName(field, name string) error {
-	if name == "" || len(name) > maxName || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f || r == 0xFFFD }) {
-		return logos.Errorf(logos.Invalid, "invalid_name", "%s must be a text of 1 to %d bytes without control characters or spaces around it", field, maxName)
+	if name == "" || len(name) > maxName || strings.TrimSpace(name) != name || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) || r == unicode.ReplacementChar }) {
+		return logos.Errorf(logos.Invalid, "invalid_name", "%s must be a text of 1 to %d bytes without control characters, odd spaces or spaces around it", field, maxName)
 	}
 	return nil
 }

@@ -59,7 +59,7 @@ func TestEachMistakeHasItsOwnAnswer(t *testing.T) {
 	})
 	t.Run("a refused call is on record", func(t *testing.T) {
 		r := g.call("POST", "/v1/chat/completions", `{"model":"nope"}`)
-		if rec := g.record(r.id()); rec.EndReason != "refused" || rec.Status != 404 || rec.Error == nil || rec.Error.Code != "model_not_found" || len(rec.Attempts) != 0 {
+		if rec := g.record(r.id()); rec.EndReason != "refused" || rec.Status != 404 || rec.Error == nil || rec.Error.Code != "model_not_found" || rec.Model != "nope" || len(rec.Attempts) != 0 {
 			t.Errorf("record %+v", rec)
 		}
 	})

@@ -44,11 +44,15 @@ func asRefusal(err error) *logos.Error {
 	return logos.Errorf(logos.Internal, "internal_error", "the gateway failed to decide this call: try again, and report the request id if it goes on")
 }
 
-// refuse answers with an error in the caller's dialect. A refused call of a known key is recorded.
-func (c *call) refuse(e *logos.Error) *extprocv3.ProcessingResponse {
+// refuse answers with an error in the caller's dialect. A refused call of a known key is recorded, with as
+// much of its decision as there is.
+func (c *call) refuse(e *logos.Error, cause error) *extprocv3.ProcessingResponse {
 	var metadata *structpb.Struct
 	if c.key != nil {
 		d := c.decision(nil, "", max(0, c.contentLength))
+		if r, ok := errors.AsType[*refusal](cause); ok {
+			d = r.decision
+		}
 		d.Refusal, d.Deadline = e.Code, 0
 		if encoded, err := json.Marshal(d); err == nil {
 			metadata = namespace(map[string]*structpb.Value{DecisionKey: structpb.NewStringValue(string(encoded))})

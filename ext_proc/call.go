@@ -93,13 +93,13 @@ func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
 	if name == "" {
 		name = parsed.Model
 	}
+	d := c.decision(&parsed, name, int64(len(body)))
 	model, err := c.model(name)
 	if err != nil {
-		return nil, err
+		return nil, &refusal{decision: d, err: asRefusal(err)}
 	}
 	api := c.route.API
 	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model}, c.server.active)
-	d := c.decision(&parsed, name, int64(len(body)))
 	d.Candidates = choice.Candidates
 	if len(choice.Targets) == 0 {
 		return nil, &refusal{decision: d, err: noTarget(&choice, name, api)}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/url"
@@ -35,14 +34,18 @@ type begun struct {
 
 // fakeIntents keeps what is begun, and refuses on demand.
 type fakeIntents struct {
-	mu    sync.Mutex
-	begun []begun
-	err   error
+	mu     sync.Mutex
+	begun  []begun
+	err    error
+	before func() // is called first, may be nil
 }
 
 func (i *fakeIntents) Begin(id logos.CallID, epoch string, d *logos.Decision, encoded []byte) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.before != nil {
+		i.before()
+	}
 	if i.err != nil {
 		return i.err
 	}
@@ -235,14 +238,26 @@ func config(t *testing.T, change func(*logos.Resources)) *logos.Config {
 	return c
 }
 
-// clusterOf returns the name of the cluster of a deployment, or with "p" of a pass-through.
-func clusterOf(t *testing.T, c *logos.Config, prefix string) string {
+// clusterOf returns the name of the cluster of a deployment.
+func clusterOf(t *testing.T, c *logos.Config, id logos.DeploymentID) string {
 	t.Helper()
 	for _, target := range c.Targets() {
-		if len(target.Cluster) > len(prefix) && target.Cluster[:len(prefix)+1] == prefix+"-" {
+		if target.Deployment != nil && target.Deployment.ID == id {
 			return target.Cluster
 		}
 	}
-	t.Fatal(fmt.Errorf("there is no cluster %s", prefix))
+	t.Fatalf("deployment %d has no cluster", id)
+	return ""
+}
+
+// passCluster returns the name of the cluster of a provider's pass-through; credential 0: the caller's own.
+func passCluster(t *testing.T, c *logos.Config, provider logos.ProviderID, credential logos.CredentialID) string {
+	t.Helper()
+	for _, target := range c.Targets() {
+		if target.Deployment == nil && target.Provider.ID == provider && (target.Credential == nil && credential == 0 || target.Credential != nil && target.Credential.ID == credential) {
+			return target.Cluster
+		}
+	}
+	t.Fatalf("provider %d has no cluster for pass-through", provider)
 	return ""
 }

@@ -1,6 +1,8 @@
 package extproc
 
 import (
+	"net/url"
+	"slices"
 	"strings"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
@@ -104,12 +106,21 @@ func (c *call) finishPassthrough(body []byte) (*extprocv3.ProcessingResponse, er
 func (c *call) allowNamedModels() error {
 	path, _, _ := strings.Cut(c.path, "?")
 	segments := strings.Split(path, "/")
+	for i := range segments {
+		decoded, err := url.PathUnescape(segments[i])
+		if err != nil {
+			return logos.Errorf(logos.Invalid, "invalid_path", "the path %.200q is not escaped well", path)
+		}
+		segments[i] = decoded
+	}
 	for i, s := range segments[:len(segments)-1] {
-		if s == "models" || s == "deployments" || s == "engines" || s == "tunedModels" {
-			name, _, _ := strings.Cut(segments[i+1], ":")
-			if err := c.allowModel(name); err != nil {
-				return err
-			}
+		// Some servers take these in any case.
+		if !slices.ContainsFunc([]string{"models", "deployments", "engines", "tunedModels"}, func(word string) bool { return strings.EqualFold(s, word) }) {
+			continue
+		}
+		name, _, _ := strings.Cut(segments[i+1], ":")
+		if err := c.allowModel(name); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -147,7 +147,7 @@ func (s *Server) answer(c *call, phase func() (*extprocv3.ProcessingResponse, bo
 			s.log.Error("a call could not be decided", zap.String("request_id", string(c.id)), zap.Error(err))
 		}
 		s.decisions.WithLabelValues(refusal.Code).Inc()
-		return c.refuse(refusal), false
+		return c.refuse(refusal, err), false
 	}
 	if !wantsBody {
 		s.decisions.WithLabelValues(c.outcome).Inc()

@@ -91,7 +91,7 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 	var a db.InsertAttemptsParams
 	var m db.InsertMetersParams
 	for _, call := range calls {
-		if !fresh[string(call.ID)] {
+		if !fresh[strings.ToLower(string(call.ID))] {
 			continue // its record stays as it is, also in its parts
 		}
 		for i := range call.Attempts {

@@ -192,6 +192,20 @@ func TestStoresHostileTexts(t *testing.T) {
 	}
 }
 
+// Postgres writes ids in lower case, whoever made them.
+func TestRecordsACallWithAnIDInUpperCase(t *testing.T) {
+	t.Parallel()
+	s, _ := pgtest.Store(t)
+	c := fullCall(t, logos.CallID(strings.ToUpper(string(callID(1)))))
+	if err := s.RecordCalls(t.Context(), gateway, logos.LogBatch{Calls: []*logos.Call{c}}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := s.Call(t.Context(), c.ID)
+	if diff := cmp.Diff(c, got, asStored); diff != "" || err != nil {
+		t.Errorf("the call differs (-recorded +read), %v:\n%s", err, diff)
+	}
+}
+
 func TestKnowsWhichCallsAreRecorded(t *testing.T) {
 	t.Parallel()
 	s, _ := pgtest.Store(t)

@@ -19,8 +19,15 @@ func watch(t *testing.T, s *store.Store) <-chan int64 {
 	seen := make(chan int64, 1000)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
+	last := int64(-1)
 	go func() {
-		done <- store.NewWatcher(s, prometheus.NewRegistry()).Run(ctx, func(_ context.Context, c *logos.Config) { seen <- c.Revision })
+		done <- store.NewWatcher(s, prometheus.NewRegistry()).Run(ctx, func(_ context.Context, c *logos.Config) {
+			if c.Revision <= last {
+				t.Errorf("revision %d is applied after %d", c.Revision, last)
+			}
+			last = c.Revision
+			seen <- last
+		})
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -101,13 +108,7 @@ func TestTheLastGoodConfigurationStays(t *testing.T) {
 	expectRevision(t, seen, revision(t, conn))
 	exec(t, conn, "with r as (update config_revision set revision = revision + 1) update providers set base_url = 'ftp://nowhere'")
 	broken := revision(t, conn)
-	// The watcher has looked at it when it has asked three times more.
-	for range 3 {
-		asked := one[time.Time](t, conn, "select clock_timestamp()")
-		soon(t, "look at the revision", func() bool {
-			return one[bool](t, conn, "select exists (select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and query_start > $1)", asked)
-		})
-	}
+	looked(t, conn)
 	select {
 	case got := <-seen:
 		t.Errorf("revision %d is seen, but %d can't be compiled", got, broken)
@@ -119,4 +120,16 @@ func TestTheLastGoodConfigurationStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	expectRevision(t, seen, broken+1)
+	looked(t, conn) // and does not apply it again
+}
+
+// looked waits until the watcher has asked three times more.
+func looked(t *testing.T, conn *pgx.Conn) {
+	t.Helper()
+	for range 3 {
+		asked := one[time.Time](t, conn, "select clock_timestamp()")
+		soon(t, "look at the revision", func() bool {
+			return one[bool](t, conn, "select exists (select from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid() and query_start > $1)", asked)
+		})
+	}
 }

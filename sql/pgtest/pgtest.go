@@ -149,11 +149,17 @@ func newServer() (*server, error) {
 		cancel()
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
 	done := make(chan error, 1)
 	child := &supervise.Child{Name: "postgres", Lock: opt.Lock, Signal: postgres.Quit, Command: func() (*exec.Cmd, error) {
 		cmd, err := p.Command()
 		if err == nil {
 			cmd.Args = append(cmd.Args, "-c", "fsync=off") // nothing here outlives the machine
+			cmd.Stdout, cmd.Stderr = log, log
 			endWithParent(cmd)
 		}
 		return cmd, err
@@ -162,11 +168,13 @@ func newServer() (*server, error) {
 	s := &server{stop: func() {
 		cancel()
 		<-done
+		log.Close()
 		os.RemoveAll(dir)
 	}}
 	running.Store(s)
 	if err := p.Wait(ready); err != nil {
-		return nil, err
+		said, _ := os.ReadFile(log.Name())
+		return nil, fmt.Errorf("%w; it says: %s", err, said)
 	}
 	s.base, err = url.Parse(p.URL())
 	return s, err
