@@ -91,7 +91,7 @@ func (a *Admin) do(ctx context.Context, method, path string, query url.Values) (
 		return nil, fmt.Errorf("ask Envoy's admin: %w", err)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 16<<20))
 	if err != nil {
 		return nil, fmt.Errorf("read the answer of Envoy's admin: %w", err)
 	}

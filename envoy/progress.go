@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // Progress returns which version of the clusters Envoy accepted last, the names of those that still warm,
@@ -39,9 +40,46 @@ func (a *Admin) Progress(ctx context.Context) (clusters string, warming []string
 	return clusters, warming, active > 0 && pending == 0, err
 }
 
+// Vacant returns the stat names of the clusters that have no host: their name does not resolve. Envoy
+// fails a call that it sends there without trying the next target.
+func (a *Admin) Vacant(ctx context.Context) ([]string, error) {
+	const prefix, suffix = "cluster.", ".membership_total"
+	body, err := a.do(ctx, http.MethodGet, "/stats", url.Values{"format": {"json"}, "filter": {`^cluster\.[^.]+\.membership_total$`}})
+	if err != nil {
+		return nil, err
+	}
+	var stats struct {
+		Stats []struct {
+			Name  string `json:"name"`
+			Value int64  `json:"value"`
+		} `json:"stats"`
+	}
+	if err := json.Unmarshal(body, &stats); err != nil {
+		return nil, fmt.Errorf("read Envoy's stats: %w", err)
+	}
+	var vacant []string
+	for _, s := range stats.Stats {
+		if s.Value == 0 {
+			vacant = append(vacant, strings.TrimSuffix(strings.TrimPrefix(s.Name, prefix), suffix))
+		}
+	}
+	return vacant, nil
+}
+
 // warming returns the names of the clusters that still warm.
 func (a *Admin) warming(ctx context.Context) ([]string, error) {
-	body, err := a.do(ctx, http.MethodGet, "/config_dump", url.Values{"resource": {"dynamic_warming_clusters"}, "mask": {"cluster"}})
+	return a.dumped(ctx, "dynamic_warming_clusters")
+}
+
+// Active returns the names of the clusters that Envoy has taken and warmed. With many clusters it is much
+// to ask; Progress says the same as long as nothing is refused.
+func (a *Admin) Active(ctx context.Context) ([]string, error) {
+	return a.dumped(ctx, "dynamic_active_clusters")
+}
+
+// dumped returns the names of the clusters in a part of Envoy's configuration.
+func (a *Admin) dumped(ctx context.Context, part string) ([]string, error) {
+	body, err := a.do(ctx, http.MethodGet, "/config_dump", url.Values{"resource": {part}, "mask": {"cluster.name"}})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +91,7 @@ func (a *Admin) warming(ctx context.Context) ([]string, error) {
 		} `json:"configs"`
 	}
 	if err := json.Unmarshal(body, &dump); err != nil {
-		return nil, fmt.Errorf("read Envoy's warming clusters: %w", err)
+		return nil, fmt.Errorf("read Envoy's clusters: %w", err)
 	}
 	var names []string
 	for _, c := range dump.Configs {

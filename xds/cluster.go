@@ -74,9 +74,10 @@ func (b *builder) cluster(t *logos.Target) *clusterv3.Cluster {
 		}},
 		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
 			Name: "envoy.clusters.dns",
-			// One logical host: a provider whose addresses rotate keeps its connections.
+			// One logical host with all its addresses: a provider whose addresses rotate keeps its connections,
+			// and one that is not reachable by IPv6 is tried by IPv4.
 			TypedConfig: b.any(&dnsv3.DnsCluster{
-				DnsLookupFamily: commondnsv3.DnsLookupFamily_AUTO, RespectDnsTtl: true, AllAddressesInSingleEndpoint: true,
+				DnsLookupFamily: commondnsv3.DnsLookupFamily_ALL, RespectDnsTtl: true, AllAddressesInSingleEndpoint: true,
 				DnsFailureRefreshRate: &dnsv3.DnsCluster_RefreshRate{BaseInterval: seconds(time.Second), MaxInterval: seconds(10 * time.Second)},
 			}),
 		}},

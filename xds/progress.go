@@ -38,6 +38,7 @@ func (s *Server) Run(ctx context.Context) error {
 		if s.follow(ctx) {
 			next = pollEvery
 		}
+		s.lookAgain(ctx)
 		timer.Reset(next)
 	}
 }
@@ -45,34 +46,107 @@ func (s *Server) Run(ctx context.Context) error {
 // follow asks Envoy how far it is, and says whether something is pending.
 func (s *Server) follow(ctx context.Context) (pending bool) {
 	s.mu.Lock()
-	want, names, pushes, settled, connected := s.clusters, s.names, s.pushes, s.settled, len(s.streams) > 0
+	want, names, pushes, settled, connected, rejected := s.clusters, s.names, s.pushes, s.settled, len(s.streams) > 0, s.rejected != nil
 	s.mu.Unlock()
 	if settled || want == "" || !connected {
 		return false
+	}
+	if rejected {
+		s.followRejected(ctx, names, pushes)
+		return false // it stays so until the next push
 	}
 	accepted, warming, listening, err := s.admin.Progress(ctx)
 	if err != nil || accepted != want {
 		return true
 	}
-	active := make(map[string]struct{}, len(names))
-	for n := range names {
-		active[n] = struct{}{}
+	vacant, err := s.admin.Vacant(ctx)
+	if err != nil {
+		return true
 	}
-	for _, n := range warming {
-		delete(active, n)
-	}
+	active := activeClusters(names, warming, vacant)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.pushes != pushes {
 		return true // a newer push came meanwhile
 	}
-	s.active.Store(&active)
+	s.setActive(active, len(vacant) > 0)
 	if len(warming) > 0 || !listening {
 		return true
 	}
 	s.settled = true
 	s.finish()
 	return false
+}
+
+// followRejected finds out what Envoy took of a push that it refused in part.
+func (s *Server) followRejected(ctx context.Context, names map[string]string, pushes int64) {
+	has, err := s.admin.Active(ctx)
+	if err != nil {
+		return
+	}
+	vacant, err := s.admin.Vacant(ctx)
+	if err != nil {
+		return
+	}
+	wanted := activeClusters(names, nil, vacant)
+	active := make(map[string]struct{}, len(has))
+	for _, name := range has {
+		if _, ok := wanted[name]; ok {
+			active[name] = struct{}{}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pushes == pushes {
+		s.setActive(active, len(vacant) > 0)
+	}
+}
+
+// activeClusters returns those that neither warm nor lack a host.
+func activeClusters(names map[string]string, warming, vacant []string) map[string]struct{} {
+	none := make(map[string]bool, len(vacant))
+	for _, stat := range vacant {
+		none[stat] = true
+	}
+	active := make(map[string]struct{}, len(names))
+	for name, stat := range names {
+		if stat == "" || !none[stat] {
+			active[name] = struct{}{}
+		}
+	}
+	for _, n := range warming {
+		delete(active, n)
+	}
+	return active
+}
+
+// setActive publishes which clusters can be used. s.mu is held.
+func (s *Server) setActive(active map[string]struct{}, vacant bool) {
+	if vacant && !s.vacant {
+		s.log.Warn("a provider's name does not resolve; its deployments are left out")
+	}
+	s.vacant = vacant
+	s.active.Store(&active)
+}
+
+// lookAgain asks whether names resolve by now that did not. A host that was there stays, so while all
+// have one there is nothing to ask.
+func (s *Server) lookAgain(ctx context.Context) {
+	s.mu.Lock()
+	names, pushes, again := s.names, s.pushes, s.settled && s.vacant
+	s.mu.Unlock()
+	if !again {
+		return
+	}
+	vacant, err := s.admin.Vacant(ctx)
+	if err != nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pushes == pushes && s.settled {
+		s.setActive(activeClusters(names, nil, vacant), len(vacant) > 0)
+	}
 }
 
 // dropUnused removes clusters that no call can name any more.

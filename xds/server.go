@@ -39,6 +39,10 @@ type Admin interface {
 	// Progress returns the version of clusters that Envoy accepted last, and the names of those that
 	// still warm.
 	Progress(ctx context.Context) (clusters string, warming []string, listening bool, err error)
+	// Active returns the names of the clusters that Envoy has taken and warmed.
+	Active(ctx context.Context) ([]string, error)
+	// Vacant returns the stat names of clusters without a host.
+	Vacant(ctx context.Context) ([]string, error)
 }
 
 // A Server pushes configurations to the Envoy beside it. Its methods may be called from any goroutine.
@@ -58,12 +62,13 @@ type Server struct {
 	streams  map[int64]string // epoch of each open stream
 	config   *logos.Config
 	extra    map[string]*lingering
-	pushes   int64               // counts pushes: the version that Envoy sees
-	clusters string              // version of the last push that changed clusters
-	names    map[string]struct{} // of the clusters last pushed
-	rejected error               // of the last push, until the next
-	settled  bool                // Envoy has all of the last push
-	whenDone chan struct{}       // closed when settled or rejected
+	pushes   int64             // counts pushes: the version that Envoy sees
+	clusters string            // version of the last push that changed clusters
+	names    map[string]string // of the clusters last pushed, with their stat names
+	vacant   bool              // some cluster had no host when Envoy was asked last
+	rejected error             // of the last push, until the next
+	settled  bool              // Envoy has all of the last push
+	whenDone chan struct{}     // closed when settled or rejected
 	lastHash uint64
 }
 
@@ -224,9 +229,9 @@ func (s *Server) pushTo(epoch string, extra []*logos.Target, version string) err
 	if hash != s.lastHash || s.clusters == "" {
 		s.lastHash, s.clusters = hash, version
 	}
-	s.names = make(map[string]struct{}, len(r.Clusters))
+	s.names = make(map[string]string, len(r.Clusters))
 	for _, c := range r.Clusters {
-		s.names[c.GetName()] = struct{}{}
+		s.names[c.GetName()] = c.GetAltStatName()
 	}
 	snapshot := &cachev3.Snapshot{}
 	snapshot.Resources[types.Cluster] = cachev3.NewResources(s.clusters, asResources(r.Clusters))
