@@ -117,6 +117,7 @@ type process struct {
 	t          *testing.T
 	path       string
 	epoch      string
+	mu         sync.Mutex // of what writing and opening anew change
 	file       *os.File
 	generation int64
 	size       int64
@@ -129,6 +130,8 @@ type process struct {
 
 func (p *process) write(text string) {
 	p.t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.file == nil {
 		p.open()
 	}
@@ -150,6 +153,8 @@ func (p *process) open() {
 
 // reopen makes the new log, if the old one was renamed and its last line is whole.
 func (p *process) reopen() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.file == nil || p.torn && !p.tears {
 		return
 	}

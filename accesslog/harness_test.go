@@ -92,10 +92,24 @@ func (w *world) crash() {
 	w.store.set(before)
 }
 
-// pass lets time go by in the bubble.
+// pass lets time go by in the bubble, until nothing happens any more.
 func (w *world) pass(d time.Duration) {
+	w.meet()
 	time.Sleep(d)
 	synctest.Wait()
+	w.meet()
+}
+
+// meet takes all locks that the reader's side takes: what either side did before is seen by the other.
+func (w *world) meet() {
+	w.store.mu.Lock()
+	defer w.store.mu.Unlock()
+	w.envoys.mu.Lock()
+	defer w.envoys.mu.Unlock()
+	for _, p := range w.envoys.processes {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+	}
 }
 
 // envoy starts a connected Envoy.

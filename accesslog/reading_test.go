@@ -178,7 +178,7 @@ func TestPassesOverALineThatIsTooLong(t *testing.T) {
 					w.crash()
 					w.start()
 				}
-				p.write(strings.Repeat("x", 1<<20) + "\n" + callText(2))
+				p.write(strings.Repeat("x", 1<<20+10) + "\n" + callText(2))
 				w.pass(time.Second)
 				if got := w.store.unknown[begin]; got != strings.Repeat("x", 64<<10) {
 					t.Errorf("%d bytes of the line are kept aside, want 64 KiB", len(got))

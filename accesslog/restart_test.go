@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ type plan struct {
 	p       *process
 	todo    map[logos.CallID][]string // lines not written yet
 	torn    string                    // the rest of the line that is being written
+	mu      sync.Mutex                // of what the store's check needs
 	started []place                   // of every line
 	want    map[logos.CallID]callKey
 }
@@ -45,6 +47,8 @@ func (x *plan) call(n int) {
 		log[i] = strings.ReplaceAll(log[i], "4c3648d3-45cf-4a39-9983-4ec0041b40d3", string(id(n))) + "\n"
 	}
 	x.todo[id(n)] = log
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.want[id(n)] = callKey{d.Start, id(n)}
 }
 
@@ -53,7 +57,9 @@ func (x *plan) write() {
 	if x.torn == "" {
 		open := slices.Sorted(maps.Keys(x.todo))
 		call := open[x.random.IntN(len(open))]
+		x.mu.Lock()
 		x.started = append(x.started, place{x.p.generation, x.p.size, call})
+		x.mu.Unlock()
 		log := x.todo[call]
 		x.torn, x.todo[call] = log[0], log[1:]
 		if len(log) == 1 {
@@ -70,6 +76,8 @@ func (x *plan) write() {
 
 // check is called with each batch that is stored: no position may pass a line of a call that is not stored.
 func (x *plan) check(b logos.LogBatch) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	for _, p := range b.Positions {
 		for _, at := range x.started {
 			passed := at.generation < p.Generation || at.generation == p.Generation && at.offset < p.Offset

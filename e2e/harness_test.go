@@ -140,7 +140,15 @@ func (g *gateway) waitReady() {
 			return false
 		}
 		resp.Body.Close()
-		return resp.StatusCode == 200
+		if resp.StatusCode != 200 {
+			return false
+		}
+		// That an Envoy was killed shows here before serve has noticed.
+		conn, err := net.Dial("tcp", g.data)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
 	})
 }
 

@@ -138,6 +138,29 @@ func TestReadsProgressFromStats(t *testing.T) {
 	}
 }
 
+func TestListsClusters(t *testing.T) {
+	t.Parallel()
+	admin := newFake(t, map[string]string{"/config_dump": warmingTwo, "/stats": `{"stats":[{"name":"cluster.one_p1.membership_total","value":0},{"name":"cluster.two_p2.membership_total","value":2},
+		{"name":"cluster.three_p3.membership_total","value":0},{"name":"cluster.two_p2.membership_healthy","value":0},{"name":"cluster.two.x.membership_total","value":0}]}`})
+	if got, err := admin.Vacant(t.Context()); !slices.Equal(got, []string{"one_p1", "three_p3"}) || err != nil {
+		t.Errorf("the clusters without hosts are %q, %v", got, err)
+	}
+	if got, err := admin.Active(t.Context()); !slices.Equal(got, []string{"d1-c1-aa", "d2-c1-bb"}) || err != nil {
+		t.Errorf("the active clusters are %q, %v", got, err)
+	}
+	admin = newFake(t, map[string]string{"/config_dump": "{}", "/stats": `{"stats":[]}`})
+	vacant, err := admin.Vacant(t.Context())
+	active, err2 := admin.Active(t.Context())
+	if len(vacant)+len(active) != 0 || err != nil || err2 != nil {
+		t.Errorf("of no clusters, %q are without hosts and %q active, %v, %v", vacant, active, err, err2)
+	}
+	admin = newFake(t, nil)
+	_, err = admin.Vacant(t.Context())
+	if _, err2 = admin.Active(t.Context()); err == nil || err2 == nil {
+		t.Errorf("an admin that fails gives %v and %v", err, err2)
+	}
+}
+
 func TestSaysThatProgressIsNotKnown(t *testing.T) {
 	t.Parallel()
 	const one = `{"stats":[{"name":"cluster_manager.warming_clusters","value":1},{"name":"cluster_manager.cds.version_text","value":"1"}]}`

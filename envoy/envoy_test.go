@@ -164,6 +164,11 @@ func TestARunningEnvoyHasTheOptions(t *testing.T) {
 	if failures != 0 || active != 0 || err != nil || err2 != nil {
 		t.Errorf("it has %d write failures and %d requests, %v, %v", failures, active, err, err2)
 	}
+	vacant, err := admin.Vacant(t.Context())
+	known, err2 := admin.Active(t.Context())
+	if len(vacant)+len(known) != 0 || err != nil || err2 != nil { // the one of its bootstrap has a host
+		t.Errorf("its clusters without hosts are %q, those active %q, %v, %v", vacant, known, err, err2)
+	}
 	if err := admin.Reopen(t.Context()); err != nil {
 		t.Error(err)
 	}

