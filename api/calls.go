@@ -14,6 +14,7 @@ import (
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
+	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
 type callServer struct {
@@ -70,7 +71,7 @@ func attemptMessage(a *logos.Attempt) *adminv1.Attempt {
 // adminError writes an error of the admin API: {"error": {"code", "message"}}.
 func (h *handler) adminError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
 	if e, ok := errors.AsType[*logos.Error](err); ok {
-		writeJSON(w, statusOf(e.Kind), map[string]any{"error": map[string]any{"code": e.Code, "message": e.Message}})
+		writeJSON(w, dialect.Status(e.Kind), map[string]any{"error": map[string]any{"code": e.Code, "message": e.Message}})
 		return
 	}
 	if s, ok := status.FromError(err); ok { // of the gateway itself: a path or a value that does not parse
@@ -82,29 +83,4 @@ func (h *handler) adminError(_ context.Context, _ *runtime.ServeMux, _ runtime.M
 	}
 	h.log.Error("an admin call failed", zap.String("path", r.URL.Path), zap.Error(err))
 	writeJSON(w, http.StatusInternalServerError, map[string]any{"error": map[string]any{"code": "internal_error", "message": "the gateway failed: see its log"}})
-}
-
-// statusOf maps kinds of errors to statuses.
-func statusOf(kind logos.Kind) int {
-	switch kind {
-	case logos.Invalid:
-		return http.StatusBadRequest
-	case logos.Unauthenticated:
-		return http.StatusUnauthorized
-	case logos.Denied:
-		return http.StatusForbidden
-	case logos.NotFound:
-		return http.StatusNotFound
-	case logos.Exists:
-		return http.StatusConflict
-	case logos.TooLarge:
-		return http.StatusRequestEntityTooLarge
-	case logos.Exhausted:
-		return http.StatusTooManyRequests
-	case logos.Unavailable:
-		return http.StatusServiceUnavailable
-	case logos.Unsupported:
-		return http.StatusNotImplemented
-	}
-	return http.StatusInternalServerError
 }

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
 // maxRequest bounds a body of the admin port, in bytes.
@@ -67,7 +68,7 @@ func setupStatus(e *logos.Error) int {
 	if e.Kind == logos.Invalid && e.Code != "invalid_json" {
 		return http.StatusUnprocessableEntity
 	}
-	return statusOf(e.Kind)
+	return dialect.Status(e.Kind)
 }
 
 func (h *handler) root(call setupCall) setupCall {

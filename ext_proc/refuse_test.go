@@ -213,6 +213,18 @@ func TestSendsNothingWithoutAnIntent(t *testing.T) {
 	})
 }
 
+// Its record could not be stored, and would hold up all others.
+func TestSendsNothingWithoutAUsableRequestID(t *testing.T) {
+	t.Skip("a bug of call.onHeaders, reported: an id that is no UUID is noted, and its record can never be stored")
+	for _, id := range []string{"", "x", callID + "0"} {
+		g := newGateway(t, config(t, nil))
+		x := g.chat(`{"model":"small"}`, "x-request-id", id)
+		if len(g.intents.all()) != 0 || x.last().GetImmediateResponse().GetStatus().GetCode() < 400 {
+			t.Errorf("a call with the request id %q is sent", id)
+		}
+	}
+}
+
 func TestAnExpiredKeyIsToldWhenItExpired(t *testing.T) {
 	g := newGateway(t, config(t, func(r *logos.Resources) { r.APIKeys[0].ExpiresAt = now.Add(-time.Hour) }))
 	if body := string(g.chat(`{"model":"small"}`).last().GetImmediateResponse().GetBody()); !strings.Contains(body, "2026-11-24 11:00 UTC") {

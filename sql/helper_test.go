@@ -3,13 +3,18 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/sql"
@@ -130,4 +135,40 @@ func soon(t *testing.T, what string, holds func() bool) {
 
 func callID(n int) logos.CallID {
 	return logos.CallID(fmt.Sprintf("%08d-45cf-4a39-9983-4ec0041b40d3", n))
+}
+
+// onWarning makes a logger that calls do with its first warning.
+func onWarning(do func()) zap.Option {
+	once := sync.OnceFunc(do)
+	return zap.WrapCore(func(zapcore.Core) zapcore.Core {
+		return zapcore.RegisterHooks(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zap.WarnLevel), func(zapcore.Entry) error {
+			once()
+			return nil
+		})
+	})
+}
+
+// proxy listens at an address and leads connections to a Unix socket.
+func proxy(t *testing.T, address, socket string) {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("unix", socket)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			go func() { io.Copy(out, in); out.Close() }()
+			go func() { io.Copy(in, out); in.Close() }()
+		}
+	}()
 }
