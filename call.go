@@ -5,6 +5,25 @@ import "time"
 // A CallID is the request id that Envoy gave the call: a UUID in its usual text form.
 type CallID string
 
+// ValidCallID says whether an id is a UUID in its usual text form.
+func ValidCallID(id CallID) bool {
+	if len(id) != 36 {
+		return false
+	}
+	for i := range len(id) {
+		switch c := id[i]; {
+		case i == 8 || i == 13 || i == 18 || i == 23:
+			if c != '-' {
+				return false
+			}
+		case c >= '0' && c <= '9', c >= 'a' && c <= 'f', c >= 'A' && c <= 'F':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
 // A Decision is what Logos decided about a call. Its JSON travels in Envoy's dynamic metadata into the
 // access log, and in the intent; keys are short because every call carries them.
 type Decision struct {

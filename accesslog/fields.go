@@ -77,7 +77,7 @@ func valueAt(b []byte) (v, rest []byte, err error) {
 	switch b[0] {
 	case '"':
 		return stringAt(b)
-	case '{', '[': // Envoy writes none for what we ask; the general decoder finds their end
+	case '{', '[': // short: the general decoder finds their end
 		d := json.NewDecoder(bytes.NewReader(b))
 		var nested json.RawMessage
 		if d.Decode(&nested) != nil {

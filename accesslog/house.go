@@ -49,7 +49,7 @@ func (r *Reader) discover() {
 // watch notices that an Envoy is gone, and settles its calls when its log is read to the end.
 func (r *Reader) watch(e *epoch, now time.Time) {
 	if r.envoys.Connected(e.name) {
-		e.aloneSince, e.lastAlive = time.Time{}, now
+		e.aloneSince, e.lastAlive, e.finished = time.Time{}, now, false
 		return
 	}
 	if !r.envoys.AnyConnected() {

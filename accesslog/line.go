@@ -41,8 +41,6 @@ type line struct {
 	Failure       string
 }
 
-const uuidLength = 36
-
 // parseLine reads a line without its newline. Envoy writes what it does not have as null or not at all,
 // and large numbers as 1e+05.
 func parseLine(raw []byte) (*line, error) {
@@ -50,7 +48,7 @@ func parseLine(raw []byte) (*line, error) {
 	if err := fields(raw, l.set); err != nil {
 		return nil, fmt.Errorf("read a line: %w", err)
 	}
-	if len(l.ID) != uuidLength || !isUUID(string(l.ID)) {
+	if !logos.ValidCallID(l.ID) {
 		return nil, errors.New("a line has no request id of Envoy's making")
 	}
 	switch l.Type {
@@ -160,21 +158,6 @@ func countOf(v []byte) (int64, error) {
 		return 0, fmt.Errorf("%.40q is not a count", v)
 	}
 	return int64(f), nil
-}
-
-func isUUID(s string) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case i == 8 || i == 13 || i == 18 || i == 23:
-			if c != '-' {
-				return false
-			}
-		case c >= '0' && c <= '9', c >= 'a' && c <= 'f', c >= 'A' && c <= 'F':
-		default:
-			return false
-		}
-	}
-	return true
 }
 
 // decision decodes the decision; nil where the line has none.

@@ -218,7 +218,6 @@ func TestWaitsForAnEnvoyThatComesBack(t *testing.T) {
 
 // It comes back after it was given up, but before that could be stored.
 func TestDoesNotForgetAnEnvoyThatComesBackLate(t *testing.T) {
-	t.Skip("a bug of Reader.watch, reported: finished is never taken back, so that the log of a living Envoy is removed")
 	inWorld(t, accesslog.Options{}, func(t *testing.T, w *world) {
 		p := w.envoy("e")
 		w.envoy("f")

@@ -178,7 +178,7 @@ func (r *Reader) restore(ctx context.Context) error {
 
 // endStored closes the intents of calls that were stored before the last run ended.
 func (r *Reader) endStored(ctx context.Context) error {
-	open := r.calls.Select(func(*inflight.Intent) bool { return true })
+	open := r.calls.Select(func(i *inflight.Intent) bool { return logos.ValidCallID(i.ID) })
 	for len(open) > 0 {
 		n := min(len(open), maxBatch)
 		starts, ids := make([]time.Time, n), make([]logos.CallID, n)
@@ -197,7 +197,7 @@ func (r *Reader) endStored(ctx context.Context) error {
 
 // read takes new lines of all epochs.
 func (r *Reader) read(now time.Time) (more bool) {
-	if len(r.batch.Calls) >= maxBatch {
+	if len(r.batch.Calls)+len(r.batch.Unknown) >= maxBatch {
 		return true // the store is behind: what is read later is read from the file
 	}
 	for _, e := range r.epochs {
@@ -244,6 +244,8 @@ func (r *Reader) accept(e *epoch, at position, l *line, now time.Time) error {
 		e.pending[l.ID] = p
 	} else {
 		if err := r.decide(p, l); err != nil {
+			delete(e.pending, l.ID) // nothing more will come of it
+			r.settled[l.ID] = now
 			return err
 		}
 		if p.decision == nil { // not a call of a known key

@@ -165,23 +165,10 @@ func (s *Service) ConnectModelCredential(ctx context.Context, model logos.ModelI
 
 // Call returns the record of a call.
 func (s *Service) Call(ctx context.Context, id logos.CallID) (*logos.Call, error) {
-	if !isUUID(string(id)) {
+	if !logos.ValidCallID(id) {
 		return nil, logos.Errorf(logos.Invalid, "invalid_id", "%.64q is not the id of a call: it is the x-request-id of an answer", id)
 	}
 	return s.store.Call(ctx, id)
-}
-
-func isUUID(s string) bool {
-	if len(s) != 36 {
-		return false
-	}
-	for i := range len(s) {
-		dash := i == 8 || i == 13 || i == 18 || i == 23
-		if dash != (s[i] == '-') || !dash && !strings.ContainsRune("0123456789abcdefABCDEF", rune(s[i])) {
-			return false
-		}
-	}
-	return true
 }
 
 // provider checks what makes a provider.

@@ -142,6 +142,18 @@ func leaves(decoded string) bool {
 	return true // nobody has a reason to escape so often
 }
 
+// DecodePath decodes a path until nothing is escaped in it any more.
+func DecodePath(path string) (string, error) {
+	for range 4 {
+		decoded := decodeLeniently(path)
+		if decoded == path {
+			return path, nil
+		}
+		path = decoded
+	}
+	return "", logos.Errorf(logos.Invalid, "invalid_path", "the path is escaped several times over")
+}
+
 // decodeLeniently decodes what is escaped well, and leaves the rest.
 func decodeLeniently(s string) string {
 	if !strings.Contains(s, "%") {

@@ -194,6 +194,9 @@ func (c *call) send(d *logos.Decision, rewrites []string) (*extprocv3.Processing
 	if err != nil {
 		return nil, fmt.Errorf("encode the decision: %w", err)
 	}
+	if !logos.ValidCallID(c.id) { // Envoy makes nothing else, and nothing else can be recorded
+		return nil, fmt.Errorf("the request id %.64q is no UUID", c.id)
+	}
 	if err := c.server.intents.Begin(c.id, c.epoch, d, encoded); err != nil {
 		return nil, err
 	}

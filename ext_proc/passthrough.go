@@ -1,7 +1,6 @@
 package extproc
 
 import (
-	"net/url"
 	"slices"
 	"strings"
 
@@ -102,25 +101,34 @@ func (c *call) finishPassthrough(body []byte) (*extprocv3.ProcessingResponse, er
 	return c.sendPassthrough(&parsed, parsed.Model, int64(len(body)))
 }
 
-// allowNamedModels checks models that the path names, as Azure's and Gemini's own paths do.
+// namesModels holds the segments after which a path names a model, as Azure's and Gemini's own paths do.
+var namesModels = []string{"models", "deployments", "engines", "tunedmodels"}
+
+// allowNamedModels checks models that the path names. Servers differ in how often they decode a path, in
+// whether they mind case, and in what they make of ";": so it looks at the path decoded to the end, and
+// after such a segment wants the name of a model that is allowed.
 func (c *call) allowNamedModels() error {
 	path, _, _ := strings.Cut(c.path, "?")
-	segments := strings.Split(path, "/")
-	for i := range segments {
-		decoded, err := url.PathUnescape(segments[i])
-		if err != nil {
-			return logos.Errorf(logos.Invalid, "invalid_path", "the path %.200q is not escaped well", path)
-		}
-		segments[i] = decoded
+	decoded, err := dialect.DecodePath(path)
+	if err != nil {
+		return err
 	}
-	for i, s := range segments[:len(segments)-1] {
-		// Some servers take these in any case.
-		if !slices.ContainsFunc([]string{"models", "deployments", "engines", "tunedModels"}, func(word string) bool { return strings.EqualFold(s, word) }) {
+	segments := strings.Split(decoded, "/")
+	for i, s := range segments {
+		s, _, _ = strings.Cut(s, ";")
+		if !slices.Contains(namesModels, strings.ToLower(s)) || i == len(segments)-1 {
 			continue
 		}
-		name, _, _ := strings.Cut(segments[i+1], ":")
-		if err := c.allowModel(name); err != nil {
-			return err
+		rest := strings.Join(segments[i+1:], "/")
+		if !slices.ContainsFunc(c.profiles[0].Models, func(id logos.ModelID) bool {
+			m := c.config.ModelByID(id)
+			if m == nil {
+				return false
+			}
+			after, ok := strings.CutPrefix(rest, m.Name)
+			return ok && (after == "" || after[0] == '/' || after[0] == ':')
+		}) {
+			return logos.Errorf(logos.Denied, "model_not_allowed", "this key may not use the model that the path names: %.256q", rest)
 		}
 	}
 	return nil

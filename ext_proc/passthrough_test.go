@@ -181,6 +181,20 @@ func TestNoSpellingOfAPathGetsAroundTheListOfModels(t *testing.T) {
 	}
 }
 
+// Many servers decode a path before they split it, some decode twice, and some pass over parameters.
+func TestNoSeparatorInDisguiseGetsAroundTheListOfModels(t *testing.T) {
+	for _, path := range []string{
+		"/openai/deployments%2Fhuge/chat/completions", "/openai%2Fdeployments%2fhuge/chat/completions", "/openai/%2564eployments/huge/chat/completions",
+		"/openai/deployments;v=1/huge/chat/completions", "/v1beta/models%2Fhuge:generateContent", "/v1beta/models/huge%3AgenerateContent",
+	} {
+		g := newGateway(t, config(t, nil))
+		x := g.call("POST", path, `{"model":"big"}`, "x-api-key", key, "x-logos-proxy", "1", "x-logos-provider", "two")
+		if status := x.last().GetImmediateResponse().GetStatus().GetCode(); status != 403 && status != 400 || len(g.intents.all()) != 0 {
+			t.Errorf("%s is passed through", path)
+		}
+	}
+}
+
 func TestPassesThroughAModelHoweverItsNameIsEscaped(t *testing.T) {
 	c := config(t, func(r *logos.Resources) { r.Models[1].Name = "org/big" })
 	g := newGateway(t, c)
