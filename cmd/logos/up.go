@@ -101,7 +101,10 @@ func (u *supervisor) startDemo() (stop func(), err error) {
 	u.settings.demoURL = "http://" + l.Addr().String()
 	server := &http.Server{Handler: demo.NewHandler(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	u.running.Go(func() { _ = server.Serve(l) })
-	return func() { server.Close() }, nil
+	return func() {
+		server.Close()
+		u.running.Wait()
+	}, nil
 }
 
 // run starts the children, says when they are ready, and ends them when ctx ends or one can't go on.
