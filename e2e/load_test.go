@@ -231,6 +231,12 @@ func TestKillsAtRandomMomentsLoseNothing(t *testing.T) {
 	victims := []string{"serve", "serve", "serve", "postgres", "envoy"}
 	kills := map[string]int{}
 	for n := 0; n < 50; {
+		select {
+		case <-g.exited:
+			close(stop)
+			t.Fatalf("logos up ended after %d kills", n)
+		default:
+		}
 		name := victims[random.IntN(len(victims))]
 		pid := g.pid(name)
 		time.Sleep(time.Duration(random.IntN(150)) * time.Millisecond) // the random moment itself

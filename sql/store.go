@@ -93,6 +93,9 @@ func (s *Store) KeyID(ctx context.Context) (string, error) {
 	return row.KeyID, err
 }
 
+// ErrWrongKey says that trying again with this master key is useless.
+var ErrWrongKey = errors.New("this is not the master key of this database")
+
 // Unlock gives the store its master key, which initialises a new database. Any other key than the one that
 // did so is refused.
 func (s *Store) Unlock(ctx context.Context, master *MasterKey) error {
@@ -108,11 +111,11 @@ func (s *Store) Unlock(ctx context.Context, master *MasterKey) error {
 		return fmt.Errorf("read the hash key: %w", err)
 	}
 	if row.KeyID != master.id {
-		return fmt.Errorf("this is not the master key of this database: it was initialised with key %s, and the one given is %s; give the right one in LOGOS_MASTER_KEY or LOGOS_MASTER_KEY_FILE", row.KeyID, master.id)
+		return fmt.Errorf("%w: it was initialised with key %s, and the one given is %s; give the right one in LOGOS_MASTER_KEY or LOGOS_MASTER_KEY_FILE", ErrWrongKey, row.KeyID, master.id)
 	}
 	key, err := master.unwrap(hashKeyPurpose, row.HashKey)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrWrongKey, err)
 	}
 	s.master, s.hasher = master, logos.NewHasher(key)
 	return nil

@@ -106,7 +106,10 @@ func openStore(ctx context.Context, url string, master *store.MasterKey, log *za
 	}
 	if err := s.Unlock(ctx, master); err != nil {
 		s.Close()
-		return nil, finalError{err}
+		if errors.Is(err, store.ErrWrongKey) {
+			err = finalError{err}
+		}
+		return nil, err
 	}
 	return s, nil
 }
