@@ -95,7 +95,7 @@ func (w *world) crash() {
 // pass lets time go by in the bubble, until nothing happens any more.
 func (w *world) pass(d time.Duration) {
 	w.meet()
-	time.Sleep(d)
+	time.Sleep(d) // on the bubble's own clock: it takes no time
 	synctest.Wait()
 	w.meet()
 }

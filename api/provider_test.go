@@ -112,7 +112,7 @@ func TestRefusesTheGatewayAtTheAddressOfALink(t *testing.T) {
 		}
 	}
 	if tried == 0 {
-		t.Skip("this machine has no such address")
+		t.Skip("no interface of this machine has an IPv6 link-local address to try")
 	}
 }
 

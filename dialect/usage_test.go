@@ -190,7 +190,7 @@ func FuzzReadUsage(f *testing.F) {
 		event := make(map[string]any)
 		for i, v := range []float64{input, output, read, write, reasoning} {
 			if math.IsNaN(v) || math.IsInf(v, 0) {
-				t.Skip("no number of JSON's")
+				return // JSON can't write it, so no provider can send it
 			}
 			place(event, keys[i], v)
 		}

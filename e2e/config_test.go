@@ -5,19 +5,13 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestWhatEnvoyRefusesLeavesTheRestInForce(t *testing.T) {
 	p := plain(t, usage{input: 1, output: 1})
 	g := start(t, map[string]string{"LOGOS_CA_FILE": "/nonexistent/roots.pem"})
 	g.deploy("good", "", p.openai("good"))
-	model := g.set("add_model", object{"name": "bad", "endpoint": ""})["model_id"]
-	profile := g.set("add_profile", object{"profile_name": "bad", "process_id": g.set("get_process_id", object{})["result"]})["profile-id"]
-	added := g.set("add_provider", object{"provider_name": "bad", "base_url": "https://127.0.0.1:9/v1", "api_key": "k", "auth_name": "authorization", "auth_format": "Bearer {}"})
-	g.set("connect_process_provider", object{"profile_id": profile, "api_id": added["api-id"]})
-	g.set("connect_model_provider", object{"model_id": model, "provider_id": added["provider-id"]})
-	g.set("connect_process_model", object{"profile_id": profile, "model_id": model})
+	g.connect("bad", "", target{"bad", "https://127.0.0.1:9/v1", "k", "authorization", "Bearer {}"})
 	g.eventually("refusal by Envoy", waitLong, func() bool { return g.metric("logos_xds_nacks_total") > 0 })
 	if r := g.chat("good"); r.status != 200 {
 		t.Errorf("a call of what was there before: %v", r)
@@ -34,25 +28,12 @@ func TestWhatEnvoyRefusesLeavesTheRestInForce(t *testing.T) {
 		t.Errorf("readyz: %d %s", resp.StatusCode, body)
 	}
 	before := g.metric("logos_xds_nacks_total")
-	time.Sleep(time.Second) // nothing shall happen meanwhile
-	if n := g.metric("logos_xds_nacks_total") - before; n > 3 {
-		t.Errorf("Envoy refused the same %v times more within a second", n)
-	}
-	g.deploy2(t, p)
-}
-
-// deploy2 adds one more good deployment, which works although another is refused.
-func (g *gateway) deploy2(t *testing.T, p *provider) {
-	t.Helper()
-	model := g.set("add_model", object{"name": "later", "endpoint": ""})["model_id"]
-	profile := g.set("add_profile", object{"profile_name": "later", "process_id": g.set("get_process_id", object{})["result"]})["profile-id"]
-	added := g.set("add_provider", object{"provider_name": "later", "base_url": p.URL + "/v1", "api_key": "k", "auth_name": "authorization", "auth_format": "Bearer {}"})
-	g.set("connect_process_provider", object{"profile_id": profile, "api_id": added["api-id"]})
-	g.set("connect_model_provider", object{"model_id": model, "provider_id": added["provider-id"]})
-	g.set("connect_process_model", object{"profile_id": profile, "model_id": model})
-	g.eventually("the later deployment", waitLong, func() bool { return g.chat("later").status != 503 })
-	if r := g.chat("later"); r.status != 200 {
-		t.Errorf("a call of what was added later: %v", r)
+	later := p.openai("later")
+	g.connect("later", "", later)
+	g.eventually("a deployment added later", waitLong, func() bool { return g.chat("later").status == 200 })
+	// Each of the pushes may be refused; sent over and over, it would be hundreds.
+	if n := g.metric("logos_xds_nacks_total") - before; n > 20 {
+		t.Errorf("Envoy refused the same %v times more", n)
 	}
 }
 

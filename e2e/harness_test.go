@@ -314,9 +314,16 @@ type target struct {
 	provider, baseURL, secret, authName, authFormat string
 }
 
-// deploy makes a model with a deployment at each target, and a profile of the root key's project that may
-// use it. It returns when calls of the model work as far as Logos and Envoy are concerned.
+// deploy connects a model to targets and returns when all of it is in force.
 func (g *gateway) deploy(model, endpoint string, targets ...target) {
+	g.t.Helper()
+	g.connect(model, endpoint, targets...)
+	g.waitRevision()
+}
+
+// connect makes a model with a deployment at each target, and a profile of the root key's project that may
+// use it.
+func (g *gateway) connect(model, endpoint string, targets ...target) {
 	g.t.Helper()
 	if g.root == "" {
 		g.setup("first", targets[0].baseURL)
@@ -331,7 +338,6 @@ func (g *gateway) deploy(model, endpoint string, targets ...target) {
 		g.set("connect_model_api", object{"model_id": id, "api_id": added["api-id"]})
 	}
 	g.set("connect_process_model", object{"profile_id": profile, "model_id": id})
-	g.waitRevision()
 }
 
 // waitRevision waits until the last change is in force.

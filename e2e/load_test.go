@@ -159,7 +159,7 @@ func (g *gateway) load(workers int, model string, stop <-chan struct{}) (wait fu
 				}
 				mu.Unlock()
 				if !done {
-					time.Sleep(5 * time.Millisecond) // a caller that tries again at once would only heat the machine
+					time.Sleep(5 * time.Millisecond) // the rate of this load while there is nobody to answer; nothing waits for it
 				}
 			}
 		})

@@ -87,3 +87,27 @@ func TestServeSaysWhatItLacks(t *testing.T) {
 		}
 	}
 }
+
+func TestTwoGatewaysShareADatabase(t *testing.T) {
+	db := startDatabase(t)
+	p := plain(t, usage{input: 6, output: 3})
+	env := map[string]string{"DATABASE_URL": db.url, "LOGOS_MASTER_KEY": "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}
+	first, second := start(t, env), start(t, env)
+	first.deploy("m", "", p.openai("p"))
+	second.root = first.root
+	second.waitRevision()
+	for _, g := range []*gateway{first, second} {
+		r := g.chat("m")
+		if r.status != 200 {
+			t.Fatalf("answer %v", r)
+		}
+		for _, other := range []*gateway{first, second} { // each shows the calls of both
+			if rec := other.record(r.id()); rec.meters() != "input=6 output=3" {
+				t.Errorf("record %+v", rec)
+			}
+		}
+	}
+	if n := first.scalar("select count(distinct gateway) from calls"); n != 2 {
+		t.Errorf("the calls are of %d gateways", n)
+	}
+}

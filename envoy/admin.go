@@ -1,10 +1,12 @@
 package envoy
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -56,25 +58,45 @@ func (a *Admin) WriteFailures(ctx context.Context) (int64, error) {
 
 // sum adds up the counters and gauges whose name matches the filter and is wanted.
 func (a *Admin) sum(ctx context.Context, filter string, wanted func(name string) bool) (sum int64, err error) {
-	body, err := a.do(ctx, http.MethodGet, "/stats", url.Values{"format": {"json"}, "filter": {filter}})
-	if err != nil {
-		return 0, err
-	}
-	var stats struct {
-		Stats []struct {
-			Name  string `json:"name"`
-			Value int64  `json:"value"`
-		} `json:"stats"`
-	}
-	if err := json.Unmarshal(body, &stats); err != nil {
-		return 0, fmt.Errorf("read Envoy's stats: %w", err)
-	}
-	for _, s := range stats.Stats {
+	stats, err := a.stats(ctx, filter, nil)
+	for _, s := range stats {
 		if wanted(s.Name) {
-			sum += s.Value
+			sum += s.number()
 		}
 	}
-	return sum, nil
+	return sum, err
+}
+
+// A stat is one of Envoy's counters, gauges or texts.
+type stat struct {
+	Name  string `json:"name"`
+	Value any    `json:"value"`
+}
+
+// number returns the value of a counter or gauge.
+func (s stat) number() int64 {
+	n, _ := s.Value.(json.Number)
+	i, _ := n.Int64()
+	return i
+}
+
+// stats returns those whose name matches the filter; more is added to the query.
+func (a *Admin) stats(ctx context.Context, filter string, more url.Values) ([]stat, error) {
+	query := url.Values{"format": {"json"}, "filter": {filter}}
+	maps.Copy(query, more)
+	body, err := a.do(ctx, http.MethodGet, "/stats", query)
+	if err != nil {
+		return nil, err
+	}
+	var out struct {
+		Stats []stat `json:"stats"`
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber()
+	if err := decoder.Decode(&out); err != nil {
+		return nil, fmt.Errorf("read Envoy's stats: %w", err)
+	}
+	return out.Stats, nil
 }
 
 func (a *Admin) do(ctx context.Context, method, path string, query url.Values) ([]byte, error) {

@@ -12,29 +12,18 @@ import (
 // Progress returns which version of the clusters Envoy accepted last, the names of those that still warm,
 // and whether a listener of the data plane is up and none is warming.
 func (a *Admin) Progress(ctx context.Context) (clusters string, warming []string, listening bool, err error) {
-	body, err := a.do(ctx, http.MethodGet, "/stats", url.Values{"format": {"json"}, "type": {"All"}, "filter": {
-		`^(cluster_manager\.(warming_clusters|cds\.version_text)|listener_manager\.total_listeners_(active|warming))$`,
-	}})
+	stats, err := a.stats(ctx, `^(cluster_manager\.(warming_clusters|cds\.version_text)|listener_manager\.total_listeners_(active|warming))$`, url.Values{"type": {"All"}})
 	if err != nil {
 		return "", nil, false, err
 	}
-	var stats struct {
-		Stats []struct {
-			Name  string `json:"name"`
-			Value any    `json:"value"`
-		} `json:"stats"`
+	values := make(map[string]stat, len(stats))
+	for _, s := range stats {
+		values[s.Name] = s
 	}
-	if err := json.Unmarshal(body, &stats); err != nil {
-		return "", nil, false, fmt.Errorf("read Envoy's stats: %w", err)
-	}
-	values := make(map[string]any, len(stats.Stats))
-	for _, s := range stats.Stats {
-		values[s.Name] = s.Value
-	}
-	clusters, _ = values["cluster_manager.cds.version_text"].(string)
-	active, _ := values["listener_manager.total_listeners_active"].(float64)
-	pending, _ := values["listener_manager.total_listeners_warming"].(float64)
-	if n, _ := values["cluster_manager.warming_clusters"].(float64); n > 0 {
+	clusters, _ = values["cluster_manager.cds.version_text"].Value.(string)
+	active := values["listener_manager.total_listeners_active"].number()
+	pending := values["listener_manager.total_listeners_warming"].number()
+	if values["cluster_manager.warming_clusters"].number() > 0 {
 		warming, err = a.warming(ctx)
 	}
 	return clusters, warming, active > 0 && pending == 0, err
@@ -44,22 +33,13 @@ func (a *Admin) Progress(ctx context.Context) (clusters string, warming []string
 // fails a call that it sends there without trying the next target.
 func (a *Admin) Vacant(ctx context.Context) ([]string, error) {
 	const prefix, suffix = "cluster.", ".membership_total"
-	body, err := a.do(ctx, http.MethodGet, "/stats", url.Values{"format": {"json"}, "filter": {`^cluster\.[^.]+\.membership_total$`}})
+	stats, err := a.stats(ctx, `^cluster\.[^.]+\.membership_total$`, nil)
 	if err != nil {
 		return nil, err
 	}
-	var stats struct {
-		Stats []struct {
-			Name  string `json:"name"`
-			Value int64  `json:"value"`
-		} `json:"stats"`
-	}
-	if err := json.Unmarshal(body, &stats); err != nil {
-		return nil, fmt.Errorf("read Envoy's stats: %w", err)
-	}
 	var vacant []string
-	for _, s := range stats.Stats {
-		if s.Value == 0 {
+	for _, s := range stats {
+		if s.number() == 0 {
 			vacant = append(vacant, strings.TrimSuffix(strings.TrimPrefix(s.Name, prefix), suffix))
 		}
 	}

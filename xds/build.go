@@ -48,7 +48,6 @@ type Options struct {
 
 	CAFile            string // roots for providers' certificates
 	CertFile, KeyFile string // of the data plane's TLS; empty: plain HTTP
-	TrustForwarded    bool   // keep callers' x-forwarded-* headers
 	CallFormat        map[string]string
 	AttemptFormat     map[string]string
 	StreamFields      []dialect.UsageField // to read from each event of a stream

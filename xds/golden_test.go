@@ -93,7 +93,7 @@ func setups(t *testing.T) []setup {
 			Deployments: []*logos.Deployment{{ID: 1, Model: 1, Provider: 1}, {ID: 2, Model: 1, Provider: 2}},
 		}},
 		{"passthrough", func(o *xds.Options) {
-			o.CertFile, o.KeyFile, o.AdminRoute, o.TrustForwarded = "/tls/cert.pem", "/tls/key.pem", "127.0.0.1:8081", true
+			o.CertFile, o.KeyFile, o.AdminRoute = "/tls/cert.pem", "/tls/key.pem", "127.0.0.1:8081"
 		}, logos.Resources{
 			Projects: project, Profiles: profile(true, nil, logos.Grant{Provider: 1, Credential: 1}),
 			Providers:   []*logos.Provider{openai()},

@@ -89,11 +89,7 @@ func (b *builder) connectionManager(epoch string) *hcmv3.HttpConnectionManager {
 // sent twice would make two calls one, and Envoy obeys x-envoy-*. Unknown x-logos-* headers are read by
 // nobody, and go with the others at each cluster.
 func (b *builder) earlyMutations() []*mutationv3.HeaderMutation {
-	out := []*mutationv3.HeaderMutation{removeHeader("x-request-id"), removePrefix("x-envoy-")}
-	if !b.o.TrustForwarded {
-		out = append(out, removePrefix("x-forwarded-"))
-	}
-	return out
+	return []*mutationv3.HeaderMutation{removeHeader("x-request-id"), removePrefix("x-envoy-"), removePrefix("x-forwarded-")}
 }
 
 func (b *builder) accessLog(epoch string, format map[string]string) *accesslogv3.AccessLog {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -147,7 +148,7 @@ func (g *gateway) xdsOptions() xds.Options {
 		Listen: s.listen, ExtProcSocket: extProcSocket,
 		MaxBodyBytes: s.maxBody, MaxResponseBytes: s.maxResponse,
 		FirstByteTimeout: s.firstByte, IdleTimeout: s.idle, MaxDuration: s.maxCall,
-		CAFile: s.caFile, CertFile: s.certFile, KeyFile: s.keyFile, TrustForwarded: s.trustForwarded,
+		CAFile: s.caFile, CertFile: s.certFile, KeyFile: s.keyFile,
 		CallFormat: accesslog.CallFormat(extproc.Namespace + ":" + extproc.DecisionKey), AttemptFormat: accesslog.AttemptFormat(),
 		StreamFields: dialect.StreamFields(), AnswerFields: dialect.AnswerFields(),
 		NumberNamespace: accesslog.NumberNamespace, TextNamespace: accesslog.TextNamespace,
@@ -281,7 +282,7 @@ func gatewayID(s *settings) (string, error) {
 	if id := strings.TrimSpace(string(text)); err == nil && id != "" {
 		return id, nil
 	}
-	id := envoy.NewEpoch()
+	id := strings.ToLower(rand.Text())
 	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("keep the gateway's id: %w", err)
 	}

@@ -25,7 +25,6 @@ type settings struct {
 	certFile, keyFile               string
 	adminCertFile, adminKeyFile     string
 	caFile                          string
-	trustForwarded                  bool
 	logosdbOnDataPlane              bool
 	demoListen, demoURL             string
 
@@ -126,7 +125,6 @@ func readSettings(get func(string) string) (*settings, error) {
 		masterKey:          r.text("LOGOS_MASTER_KEY", ""),
 		masterKeyFile:      r.file("LOGOS_MASTER_KEY_FILE"),
 		gatewayID:          r.text("LOGOS_GATEWAY_ID", ""),
-		trustForwarded:     r.flag("LOGOS_TRUST_FORWARDED"),
 		logosdbOnDataPlane: r.flag("LOGOS_LOGOSDB_ON_DATA_PLANE"),
 		concurrency:        int(r.bytes("LOGOS_ENVOY_CONCURRENCY", 0, 0, 1024)),
 		envoyHeap:          r.bytes("LOGOS_ENVOY_HEAP_BYTES", 0, 64<<20, 1<<40),
