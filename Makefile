@@ -4,7 +4,7 @@
 MODULE := github.com/ls1intum/edutelligence/logos
 PIP := python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --require-hashes
 GOFILES := $(shell find . -name '*.go' -not -path './.*')
-TOOLS := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway sqlc staticcheck govulncheck
+TOOLS := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv3 sqlc staticcheck govulncheck
 FUZZRUNS ?= 20000
 
 .PHONY: up build runtime testenv test fuzz check generate drift bench clean
@@ -63,13 +63,16 @@ drift: $(TOOLS:%=.tools/bin/%) .tools/protos/complete
 	diff -r .tools/generated/api/adminv1 api/adminv1
 	cd sql && ../.tools/bin/sqlc diff
 
-.tools/protos/complete: tools/protos.txt
-	@rm -rf .tools/protos && $(PIP) --target .tools/protos -r tools/protos.txt && touch $@
+.tools/protos/complete: tools/protos.txt tools/protovalidate/go.mod
+	@rm -rf .tools/protos && $(PIP) --target .tools/protos -r tools/protos.txt
+	@cd tools/protovalidate && go mod download && mkdir -p ../../.tools/protos/buf/validate && \
+	cp "$$(go list -m -f '{{.Dir}}' github.com/bufbuild/protovalidate)/proto/protovalidate/buf/validate/validate.proto" ../../.tools/protos/buf/validate/
+	@chmod -R u+w .tools/protos && touch $@
 
 .tools/bin/%:
 	@mkdir -p .tools/bin
 	@echo "building $* (once)"
-	@dir=$*; case $* in protoc-gen-grpc-gateway) dir=grpc-gateway;; esac; \
+	@dir=$*; case $* in protoc-gen-grpc-gateway|protoc-gen-openapiv3) dir=grpc-gateway;; esac; \
 	cd tools/$$dir && go build -o ../../$@ $$(go list tool | grep "/$*$$")
 
 bench: build

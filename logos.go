@@ -5,6 +5,7 @@
 package logos
 
 import (
+	"net/netip"
 	"net/url"
 	"strconv"
 	"time"
@@ -16,6 +17,7 @@ type (
 	TeamID       int64
 	ProjectID    int64
 	APIKeyID     int64
+	MemberID     int64
 	ProfileID    int64
 	ProviderID   int64
 	CredentialID int64
@@ -39,10 +41,14 @@ func (Secret) MarshalText() ([]byte, error) { return []byte("[redacted]"), nil }
 // A Role says what an API key may do beside calling models.
 type Role string
 
-// The roles there are now.
+// The roles. What each may do is a table in package api.
 const (
-	RoleRoot   Role = "root"   // may use every administrative call
-	RoleMember Role = "member" // may call models for its project
+	RoleRoot      Role = "root"       // everything
+	RoleAdmin     Role = "admin"      // everything but what concerns root keys and the installation's secrets
+	RoleTeamOwner Role = "team_owner" // administers its team
+	RoleMember    Role = "member"     // calls models, and makes keys of its own
+	RoleViewer    Role = "viewer"     // sees, and changes nothing
+	RoleService   Role = "service"    // calls models for its project
 )
 
 // A Dialect is the family of HTTP APIs that a provider speaks.
@@ -82,10 +88,20 @@ type APIKey struct {
 	ID        APIKeyID
 	ProjectID ProjectID
 	ProfileID ProfileID // 0: not bound to one profile
+	MemberID  MemberID  // 0: a program's
 	Role      Role
 	Hash      KeyHash
 	ExpiresAt time.Time // zero: never
 	Revoked   bool
+
+	// PreviousHash is of the secret before the last rotation, which works until PreviousExpiresAt; zero:
+	// there is none.
+	PreviousHash      KeyHash
+	PreviousExpiresAt time.Time
+
+	APIs    []string       // scopes, like "chat" or "passthrough"; empty: all
+	Models  []ModelID      // empty: all that its profiles grant
+	Sources []netip.Prefix // addresses from which it may be used; empty: all
 }
 
 // A Profile (access profile) is what a project may use.

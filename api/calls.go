@@ -23,12 +23,12 @@ type callServer struct {
 }
 
 // GetCall shows one call.
-func (s *callServer) GetCall(ctx context.Context, r *adminv1.GetCallRequest) (*adminv1.GetCallResponse, error) {
+func (s *callServer) GetCall(ctx context.Context, r *adminv1.GetCallRequest) (*adminv1.Call, error) {
 	c, err := s.service.Call(ctx, logos.CallID(r.GetId()))
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.GetCallResponse{Call: callMessage(c)}, nil
+	return callMessage(c), nil
 }
 
 func callMessage(c *logos.Call) *adminv1.Call {

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 
 	"github.com/jackc/pgx/v5"
@@ -55,7 +56,19 @@ func readKeys(ctx context.Context, q *db.Queries, r *logos.Resources) error {
 	for _, x := range rows {
 		k := &logos.APIKey{
 			ID: logos.APIKeyID(x.ID), ProjectID: logos.ProjectID(x.ProjectID), ProfileID: logos.ProfileID(zero(x.ProfileID)),
-			Role: logos.Role(x.Role), Revoked: x.RevokedAt != nil, ExpiresAt: zero(x.ExpiresAt),
+			MemberID: logos.MemberID(zero(x.MemberID)), Role: logos.Role(x.Role), Revoked: x.RevokedAt != nil, ExpiresAt: zero(x.ExpiresAt),
+			PreviousExpiresAt: zero(x.PreviousExpiresAt), APIs: x.AllowedApis,
+		}
+		copy(k.PreviousHash[:], x.PreviousHash)
+		for _, id := range x.AllowedModels {
+			k.Models = append(k.Models, logos.ModelID(id))
+		}
+		for _, text := range x.AllowedCidrs {
+			prefix, err := netip.ParsePrefix(text)
+			if err != nil {
+				return fmt.Errorf("api key %d has an unreadable source range", x.ID)
+			}
+			k.Sources = append(k.Sources, prefix)
 		}
 		if copy(k.Hash[:], x.Hash) != len(k.Hash) {
 			return fmt.Errorf("api key %d has a hash of %d bytes", x.ID, len(x.Hash))

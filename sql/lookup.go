@@ -34,8 +34,11 @@ func (s *Store) Authenticate(ctx context.Context, secret string, now time.Time) 
 		return nil, fmt.Errorf("look up an API key: %w", err)
 	}
 	k := &logos.APIKey{
-		ID: logos.APIKeyID(row.ID), ProjectID: logos.ProjectID(row.ProjectID), Role: logos.Role(row.Role), Hash: hash,
-		Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt),
+		ID: logos.APIKeyID(row.ID), ProjectID: logos.ProjectID(row.ProjectID), MemberID: logos.MemberID(zero(row.MemberID)),
+		Role: logos.Role(row.Role), Hash: hash, Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt),
+	}
+	if !row.Present && (k.ExpiresAt.IsZero() || zero(row.PreviousExpiresAt).Before(k.ExpiresAt)) {
+		k.ExpiresAt = zero(row.PreviousExpiresAt) // the secret before the last rotation
 	}
 	if !k.Usable(now) {
 		return nil, unknown

@@ -7,6 +7,7 @@
 package adminv1
 
 import (
+	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	_ "google.golang.org/genproto/googleapis/api/annotations"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
@@ -69,27 +70,32 @@ func (x *GetCallRequest) GetId() string {
 	return ""
 }
 
-type GetCallResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Call          *Call                  `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
+type ListCallsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1000; 0: 50.
+	PageSize int32 `protobuf:"varint,1,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the page before, with the same filter.
+	PageToken string `protobuf:"bytes,2,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// In the syntax of AIP-160: `project_id = 3 AND start > "2026-01-01T00:00:00Z"`.
+	Filter        string `protobuf:"bytes,3,opt,name=filter,proto3" json:"filter,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *GetCallResponse) Reset() {
-	*x = GetCallResponse{}
+func (x *ListCallsRequest) Reset() {
+	*x = ListCallsRequest{}
 	mi := &file_logos_admin_v1_calls_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *GetCallResponse) String() string {
+func (x *ListCallsRequest) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*GetCallResponse) ProtoMessage() {}
+func (*ListCallsRequest) ProtoMessage() {}
 
-func (x *GetCallResponse) ProtoReflect() protoreflect.Message {
+func (x *ListCallsRequest) ProtoReflect() protoreflect.Message {
 	mi := &file_logos_admin_v1_calls_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -101,16 +107,83 @@ func (x *GetCallResponse) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use GetCallResponse.ProtoReflect.Descriptor instead.
-func (*GetCallResponse) Descriptor() ([]byte, []int) {
+// Deprecated: Use ListCallsRequest.ProtoReflect.Descriptor instead.
+func (*ListCallsRequest) Descriptor() ([]byte, []int) {
 	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *GetCallResponse) GetCall() *Call {
+func (x *ListCallsRequest) GetPageSize() int32 {
 	if x != nil {
-		return x.Call
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListCallsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+func (x *ListCallsRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+type ListCallsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Calls []*Call                `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
+	// Empty on the last page.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCallsResponse) Reset() {
+	*x = ListCallsResponse{}
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCallsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCallsResponse) ProtoMessage() {}
+
+func (x *ListCallsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCallsResponse.ProtoReflect.Descriptor instead.
+func (*ListCallsResponse) Descriptor() ([]byte, []int) {
+	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *ListCallsResponse) GetCalls() []*Call {
+	if x != nil {
+		return x.Calls
 	}
 	return nil
+}
+
+func (x *ListCallsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
 }
 
 // Call is one request of a caller and what became of it.
@@ -156,7 +229,7 @@ type Call struct {
 
 func (x *Call) Reset() {
 	*x = Call{}
-	mi := &file_logos_admin_v1_calls_proto_msgTypes[2]
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -168,7 +241,7 @@ func (x *Call) String() string {
 func (*Call) ProtoMessage() {}
 
 func (x *Call) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_calls_proto_msgTypes[2]
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -181,7 +254,7 @@ func (x *Call) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Call.ProtoReflect.Descriptor instead.
 func (*Call) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{2}
+	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Call) GetId() string {
@@ -370,7 +443,7 @@ type CallError struct {
 
 func (x *CallError) Reset() {
 	*x = CallError{}
-	mi := &file_logos_admin_v1_calls_proto_msgTypes[3]
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -382,7 +455,7 @@ func (x *CallError) String() string {
 func (*CallError) ProtoMessage() {}
 
 func (x *CallError) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_calls_proto_msgTypes[3]
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -395,7 +468,7 @@ func (x *CallError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallError.ProtoReflect.Descriptor instead.
 func (*CallError) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{3}
+	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CallError) GetCode() string {
@@ -445,7 +518,7 @@ type Attempt struct {
 
 func (x *Attempt) Reset() {
 	*x = Attempt{}
-	mi := &file_logos_admin_v1_calls_proto_msgTypes[4]
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -457,7 +530,7 @@ func (x *Attempt) String() string {
 func (*Attempt) ProtoMessage() {}
 
 func (x *Attempt) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_calls_proto_msgTypes[4]
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -470,7 +543,7 @@ func (x *Attempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attempt.ProtoReflect.Descriptor instead.
 func (*Attempt) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{4}
+	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Attempt) GetNumber() int32 {
@@ -570,7 +643,7 @@ type Meter struct {
 
 func (x *Meter) Reset() {
 	*x = Meter{}
-	mi := &file_logos_admin_v1_calls_proto_msgTypes[5]
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +655,7 @@ func (x *Meter) String() string {
 func (*Meter) ProtoMessage() {}
 
 func (x *Meter) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_calls_proto_msgTypes[5]
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +668,7 @@ func (x *Meter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Meter.ProtoReflect.Descriptor instead.
 func (*Meter) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{5}
+	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Meter) GetMeter() string {
@@ -630,7 +703,7 @@ type Candidate struct {
 
 func (x *Candidate) Reset() {
 	*x = Candidate{}
-	mi := &file_logos_admin_v1_calls_proto_msgTypes[6]
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -642,7 +715,7 @@ func (x *Candidate) String() string {
 func (*Candidate) ProtoMessage() {}
 
 func (x *Candidate) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_calls_proto_msgTypes[6]
+	mi := &file_logos_admin_v1_calls_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -655,7 +728,7 @@ func (x *Candidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Candidate.ProtoReflect.Descriptor instead.
 func (*Candidate) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{6}
+	return file_logos_admin_v1_calls_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Candidate) GetDeploymentId() int64 {
@@ -676,11 +749,18 @@ var File_logos_admin_v1_calls_proto protoreflect.FileDescriptor
 
 const file_logos_admin_v1_calls_proto_rawDesc = "" +
 	"\n" +
-	"\x1alogos/admin/v1/calls.proto\x12\x0elogos.admin.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\" \n" +
-	"\x0eGetCallRequest\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\tR\x02id\";\n" +
-	"\x0fGetCallResponse\x12(\n" +
-	"\x04call\x18\x01 \x01(\v2\x14.logos.admin.v1.CallR\x04call\"\xc8\x06\n" +
+	"\x1alogos/admin/v1/calls.proto\x12\x0elogos.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\".\n" +
+	"\x0eGetCallRequest\x12\x1c\n" +
+	"\x02id\x18\x01 \x01(\tB\f\xe2A\x01\x02\xbaH\x05r\x03\xb0\x01\x01R\x02id\"\x86\x01\n" +
+	"\x10ListCallsRequest\x12'\n" +
+	"\tpage_size\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x06filter\"g\n" +
+	"\x11ListCallsResponse\x12*\n" +
+	"\x05calls\x18\x01 \x03(\v2\x14.logos.admin.v1.CallR\x05calls\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc8\x06\n" +
 	"\x04Call\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x120\n" +
@@ -741,9 +821,10 @@ const file_logos_admin_v1_calls_proto_rawDesc = "" +
 	"\testimated\x18\x03 \x01(\bR\testimated\"L\n" +
 	"\tCandidate\x12#\n" +
 	"\rdeployment_id\x18\x01 \x01(\x03R\fdeploymentId\x12\x1a\n" +
-	"\bexcluded\x18\x02 \x01(\tR\bexcluded2}\n" +
-	"\vCallService\x12n\n" +
-	"\aGetCall\x12\x1e.logos.admin.v1.GetCallRequest\x1a\x1f.logos.admin.v1.GetCallResponse\"\"\x82\xd3\xe4\x93\x02\x1cb\x04call\x12\x14/admin/v1/calls/{id}B5Z3github.com/ls1intum/edutelligence/logos/api/adminv1b\x06proto3"
+	"\bexcluded\x18\x02 \x01(\tR\bexcluded2\xd7\x01\n" +
+	"\vCallService\x12]\n" +
+	"\aGetCall\x12\x1e.logos.admin.v1.GetCallRequest\x1a\x14.logos.admin.v1.Call\"\x1c\x82\xd3\xe4\x93\x02\x16\x12\x14/admin/v1/calls/{id}\x12i\n" +
+	"\tListCalls\x12 .logos.admin.v1.ListCallsRequest\x1a!.logos.admin.v1.ListCallsResponse\"\x17\x82\xd3\xe4\x93\x02\x11\x12\x0f/admin/v1/callsB5Z3github.com/ls1intum/edutelligence/logos/api/adminv1b\x06proto3"
 
 var (
 	file_logos_admin_v1_calls_proto_rawDescOnce sync.Once
@@ -757,33 +838,36 @@ func file_logos_admin_v1_calls_proto_rawDescGZIP() []byte {
 	return file_logos_admin_v1_calls_proto_rawDescData
 }
 
-var file_logos_admin_v1_calls_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_logos_admin_v1_calls_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_logos_admin_v1_calls_proto_goTypes = []any{
 	(*GetCallRequest)(nil),        // 0: logos.admin.v1.GetCallRequest
-	(*GetCallResponse)(nil),       // 1: logos.admin.v1.GetCallResponse
-	(*Call)(nil),                  // 2: logos.admin.v1.Call
-	(*CallError)(nil),             // 3: logos.admin.v1.CallError
-	(*Attempt)(nil),               // 4: logos.admin.v1.Attempt
-	(*Meter)(nil),                 // 5: logos.admin.v1.Meter
-	(*Candidate)(nil),             // 6: logos.admin.v1.Candidate
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
+	(*ListCallsRequest)(nil),      // 1: logos.admin.v1.ListCallsRequest
+	(*ListCallsResponse)(nil),     // 2: logos.admin.v1.ListCallsResponse
+	(*Call)(nil),                  // 3: logos.admin.v1.Call
+	(*CallError)(nil),             // 4: logos.admin.v1.CallError
+	(*Attempt)(nil),               // 5: logos.admin.v1.Attempt
+	(*Meter)(nil),                 // 6: logos.admin.v1.Meter
+	(*Candidate)(nil),             // 7: logos.admin.v1.Candidate
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
 }
 var file_logos_admin_v1_calls_proto_depIdxs = []int32{
-	2,  // 0: logos.admin.v1.GetCallResponse.call:type_name -> logos.admin.v1.Call
-	7,  // 1: logos.admin.v1.Call.start:type_name -> google.protobuf.Timestamp
-	8,  // 2: logos.admin.v1.Call.duration:type_name -> google.protobuf.Duration
-	8,  // 3: logos.admin.v1.Call.first_byte:type_name -> google.protobuf.Duration
-	3,  // 4: logos.admin.v1.Call.error:type_name -> logos.admin.v1.CallError
-	4,  // 5: logos.admin.v1.Call.attempts:type_name -> logos.admin.v1.Attempt
-	6,  // 6: logos.admin.v1.Call.candidates:type_name -> logos.admin.v1.Candidate
-	7,  // 7: logos.admin.v1.Attempt.start:type_name -> google.protobuf.Timestamp
-	8,  // 8: logos.admin.v1.Attempt.duration:type_name -> google.protobuf.Duration
-	5,  // 9: logos.admin.v1.Attempt.meters:type_name -> logos.admin.v1.Meter
+	3,  // 0: logos.admin.v1.ListCallsResponse.calls:type_name -> logos.admin.v1.Call
+	8,  // 1: logos.admin.v1.Call.start:type_name -> google.protobuf.Timestamp
+	9,  // 2: logos.admin.v1.Call.duration:type_name -> google.protobuf.Duration
+	9,  // 3: logos.admin.v1.Call.first_byte:type_name -> google.protobuf.Duration
+	4,  // 4: logos.admin.v1.Call.error:type_name -> logos.admin.v1.CallError
+	5,  // 5: logos.admin.v1.Call.attempts:type_name -> logos.admin.v1.Attempt
+	7,  // 6: logos.admin.v1.Call.candidates:type_name -> logos.admin.v1.Candidate
+	8,  // 7: logos.admin.v1.Attempt.start:type_name -> google.protobuf.Timestamp
+	9,  // 8: logos.admin.v1.Attempt.duration:type_name -> google.protobuf.Duration
+	6,  // 9: logos.admin.v1.Attempt.meters:type_name -> logos.admin.v1.Meter
 	0,  // 10: logos.admin.v1.CallService.GetCall:input_type -> logos.admin.v1.GetCallRequest
-	1,  // 11: logos.admin.v1.CallService.GetCall:output_type -> logos.admin.v1.GetCallResponse
-	11, // [11:12] is the sub-list for method output_type
-	10, // [10:11] is the sub-list for method input_type
+	1,  // 11: logos.admin.v1.CallService.ListCalls:input_type -> logos.admin.v1.ListCallsRequest
+	3,  // 12: logos.admin.v1.CallService.GetCall:output_type -> logos.admin.v1.Call
+	2,  // 13: logos.admin.v1.CallService.ListCalls:output_type -> logos.admin.v1.ListCallsResponse
+	12, // [12:14] is the sub-list for method output_type
+	10, // [10:12] is the sub-list for method input_type
 	10, // [10:10] is the sub-list for extension type_name
 	10, // [10:10] is the sub-list for extension extendee
 	0,  // [0:10] is the sub-list for field type_name
@@ -800,7 +884,7 @@ func file_logos_admin_v1_calls_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logos_admin_v1_calls_proto_rawDesc), len(file_logos_admin_v1_calls_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,17 +19,21 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	CallService_GetCall_FullMethodName = "/logos.admin.v1.CallService/GetCall"
+	CallService_GetCall_FullMethodName   = "/logos.admin.v1.CallService/GetCall"
+	CallService_ListCalls_FullMethodName = "/logos.admin.v1.CallService/ListCalls"
 )
 
 // CallServiceClient is the client API for CallService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CallService shows the records of calls.
+// CallService shows the records of calls. Nothing can change one.
 type CallServiceClient interface {
 	// GetCall returns one call with its attempts and usage. A call is recorded a moment after it ended.
-	GetCall(ctx context.Context, in *GetCallRequest, opts ...grpc.CallOption) (*GetCallResponse, error)
+	GetCall(ctx context.Context, in *GetCallRequest, opts ...grpc.CallOption) (*Call, error)
+	// ListCalls returns the calls that the caller may see, the newest first, page by page; without their
+	// attempts and candidates.
+	ListCalls(ctx context.Context, in *ListCallsRequest, opts ...grpc.CallOption) (*ListCallsResponse, error)
 }
 
 type callServiceClient struct {
@@ -40,10 +44,20 @@ func NewCallServiceClient(cc grpc.ClientConnInterface) CallServiceClient {
 	return &callServiceClient{cc}
 }
 
-func (c *callServiceClient) GetCall(ctx context.Context, in *GetCallRequest, opts ...grpc.CallOption) (*GetCallResponse, error) {
+func (c *callServiceClient) GetCall(ctx context.Context, in *GetCallRequest, opts ...grpc.CallOption) (*Call, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(GetCallResponse)
+	out := new(Call)
 	err := c.cc.Invoke(ctx, CallService_GetCall_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *callServiceClient) ListCalls(ctx context.Context, in *ListCallsRequest, opts ...grpc.CallOption) (*ListCallsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCallsResponse)
+	err := c.cc.Invoke(ctx, CallService_ListCalls_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -54,10 +68,13 @@ func (c *callServiceClient) GetCall(ctx context.Context, in *GetCallRequest, opt
 // All implementations must embed UnimplementedCallServiceServer
 // for forward compatibility.
 //
-// CallService shows the records of calls.
+// CallService shows the records of calls. Nothing can change one.
 type CallServiceServer interface {
 	// GetCall returns one call with its attempts and usage. A call is recorded a moment after it ended.
-	GetCall(context.Context, *GetCallRequest) (*GetCallResponse, error)
+	GetCall(context.Context, *GetCallRequest) (*Call, error)
+	// ListCalls returns the calls that the caller may see, the newest first, page by page; without their
+	// attempts and candidates.
+	ListCalls(context.Context, *ListCallsRequest) (*ListCallsResponse, error)
 	mustEmbedUnimplementedCallServiceServer()
 }
 
@@ -68,8 +85,11 @@ type CallServiceServer interface {
 // pointer dereference when methods are called.
 type UnimplementedCallServiceServer struct{}
 
-func (UnimplementedCallServiceServer) GetCall(context.Context, *GetCallRequest) (*GetCallResponse, error) {
+func (UnimplementedCallServiceServer) GetCall(context.Context, *GetCallRequest) (*Call, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCall not implemented")
+}
+func (UnimplementedCallServiceServer) ListCalls(context.Context, *ListCallsRequest) (*ListCallsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCalls not implemented")
 }
 func (UnimplementedCallServiceServer) mustEmbedUnimplementedCallServiceServer() {}
 func (UnimplementedCallServiceServer) testEmbeddedByValue()                     {}
@@ -110,6 +130,24 @@ func _CallService_GetCall_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CallService_ListCalls_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCallsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CallServiceServer).ListCalls(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CallService_ListCalls_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CallServiceServer).ListCalls(ctx, req.(*ListCallsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CallService_ServiceDesc is the grpc.ServiceDesc for CallService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -120,6 +158,10 @@ var CallService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCall",
 			Handler:    _CallService_GetCall_Handler,
+		},
+		{
+			MethodName: "ListCalls",
+			Handler:    _CallService_ListCalls_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

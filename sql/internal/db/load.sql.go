@@ -11,19 +11,28 @@ import (
 )
 
 const loadAPIKeys = `-- name: LoadAPIKeys :many
-select k.id, k.project_id, k.profile_id, k.role, k.hash, k.expires_at, k.revoked_at
-from api_keys k join projects p on p.id = k.project_id and p.deleted_at is null
-where k.deleted_at is null order by k.id
+select k.id, k.project_id, k.profile_id, k.member_id, coalesce(m.role, k.role)::text as role, k.hash, k.expires_at, k.revoked_at,
+    k.previous_hash, k.previous_expires_at, k.allowed_apis, k.allowed_models, k.allowed_cidrs
+from api_keys k
+join projects p on p.id = k.project_id and p.deleted_at is null
+left join members m on m.id = k.member_id
+where k.deleted_at is null and m.deleted_at is null order by k.id
 `
 
 type LoadAPIKeysRow struct {
-	ID        int64
-	ProjectID int64
-	ProfileID *int64
-	Role      string
-	Hash      []byte
-	ExpiresAt *time.Time
-	RevokedAt *time.Time
+	ID                int64
+	ProjectID         int64
+	ProfileID         *int64
+	MemberID          *int64
+	Role              string
+	Hash              []byte
+	ExpiresAt         *time.Time
+	RevokedAt         *time.Time
+	PreviousHash      []byte
+	PreviousExpiresAt *time.Time
+	AllowedApis       []string
+	AllowedModels     []int64
+	AllowedCidrs      []string
 }
 
 func (q *Queries) LoadAPIKeys(ctx context.Context) ([]LoadAPIKeysRow, error) {
@@ -39,10 +48,16 @@ func (q *Queries) LoadAPIKeys(ctx context.Context) ([]LoadAPIKeysRow, error) {
 			&i.ID,
 			&i.ProjectID,
 			&i.ProfileID,
+			&i.MemberID,
 			&i.Role,
 			&i.Hash,
 			&i.ExpiresAt,
 			&i.RevokedAt,
+			&i.PreviousHash,
+			&i.PreviousExpiresAt,
+			&i.AllowedApis,
+			&i.AllowedModels,
+			&i.AllowedCidrs,
 		); err != nil {
 			return nil, err
 		}

@@ -11,21 +11,32 @@ import (
 )
 
 type ApiKey struct {
-	ID        int64
-	PublicID  string
-	ProjectID int64
-	ProfileID *int64
-	Role      string
-	Name      string
-	Hash      []byte
-	Hint      string
-	Labels    []byte
-	Revision  int64
-	ExpiresAt *time.Time
-	RevokedAt *time.Time
-	CreatedAt time.Time
-	UpdatedAt time.Time
-	DeletedAt *time.Time
+	ID                int64
+	PublicID          string
+	ProjectID         int64
+	ProfileID         *int64
+	Role              string
+	Name              string
+	Hash              []byte
+	Hint              string
+	Labels            []byte
+	Revision          int64
+	ExpiresAt         *time.Time
+	RevokedAt         *time.Time
+	CreatedAt         time.Time
+	UpdatedAt         time.Time
+	DeletedAt         *time.Time
+	MemberID          *int64
+	Prefix            string
+	HashKind          string
+	PreviousHash      []byte
+	PreviousExpiresAt *time.Time
+	AllowedApis       []string
+	AllowedModels     []int64
+	AllowedCidrs      []string
+	ClaimHash         []byte
+	ClaimExpiresAt    *time.Time
+	LastUsedAt        *time.Time
 }
 
 type Attempt struct {
@@ -68,6 +79,24 @@ type AttemptsRest struct {
 	PriceVersion      *int64
 	Cost              pgtype.Numeric
 	Currency          pgtype.Text
+}
+
+type AuditEvent struct {
+	ID         int64
+	At         time.Time
+	Revision   int64
+	Method     string
+	Kind       string
+	ResourceID int64
+	TeamID     *int64
+	ProjectID  *int64
+	ApiKeyID   *int64
+	MemberID   *int64
+	Role       string
+	Source     string
+	RequestID  string
+	Before     []byte
+	After      []byte
 }
 
 type Call struct {
@@ -182,6 +211,16 @@ type Deployment struct {
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	DeletedAt     *time.Time
+	Name          string
+}
+
+type IdempotentRequest struct {
+	ApiKeyID  int64
+	RequestID string
+	Method    string
+	Digest    []byte
+	Response  []byte
+	At        time.Time
 }
 
 type Instance struct {
@@ -198,6 +237,20 @@ type LogPosition struct {
 	Generation int64
 	Byte       int64
 	UpdatedAt  time.Time
+}
+
+type Member struct {
+	ID        int64
+	PublicID  string
+	TeamID    *int64
+	Email     string
+	Name      string
+	Role      string
+	Labels    []byte
+	Revision  int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	DeletedAt *time.Time
 }
 
 type Meter struct {
@@ -292,15 +345,29 @@ type Provider struct {
 	DeletedAt   *time.Time
 }
 
+type Setting struct {
+	OnlyOne                  bool
+	EgressHosts              []string
+	EgressCidrs              []string
+	CallRetentionDays        int32
+	AuditRetentionDays       int32
+	UnknownLineRetentionDays int32
+	ClaimLifetimeS           int64
+	Revision                 int64
+	UpdatedAt                time.Time
+}
+
 type Team struct {
-	ID        int64
-	PublicID  string
-	Name      string
-	Labels    []byte
-	Revision  int64
-	CreatedAt time.Time
-	UpdatedAt time.Time
-	DeletedAt *time.Time
+	ID               int64
+	PublicID         string
+	Name             string
+	Labels           []byte
+	Revision         int64
+	CreatedAt        time.Time
+	UpdatedAt        time.Time
+	DeletedAt        *time.Time
+	MemberKeyLimit   int32
+	MemberKeyMaxAgeS int64
 }
 
 type UnknownLine struct {

@@ -11,17 +11,25 @@ import (
 )
 
 const aPIKeyByHash = `-- name: APIKeyByHash :one
-select k.id, k.project_id, k.role, k.expires_at, k.revoked_at
-from api_keys k join projects p on p.id = k.project_id and p.deleted_at is null
-where k.hash = $1 and k.deleted_at is null
+select k.id, k.project_id, p.team_id as project_team_id, k.member_id, m.team_id as member_team_id, coalesce(m.role, k.role)::text as role,
+    k.hash = $1 as present, k.expires_at, k.previous_expires_at, k.revoked_at
+from api_keys k
+join projects p on p.id = k.project_id and p.deleted_at is null
+left join members m on m.id = k.member_id
+where (k.hash = $1 or k.previous_hash = $1) and k.deleted_at is null and m.deleted_at is null
 `
 
 type APIKeyByHashRow struct {
-	ID        int64
-	ProjectID int64
-	Role      string
-	ExpiresAt *time.Time
-	RevokedAt *time.Time
+	ID                int64
+	ProjectID         int64
+	ProjectTeamID     *int64
+	MemberID          *int64
+	MemberTeamID      *int64
+	Role              string
+	Present           bool
+	ExpiresAt         *time.Time
+	PreviousExpiresAt *time.Time
+	RevokedAt         *time.Time
 }
 
 func (q *Queries) APIKeyByHash(ctx context.Context, hash []byte) (APIKeyByHashRow, error) {
@@ -30,8 +38,13 @@ func (q *Queries) APIKeyByHash(ctx context.Context, hash []byte) (APIKeyByHashRo
 	err := row.Scan(
 		&i.ID,
 		&i.ProjectID,
+		&i.ProjectTeamID,
+		&i.MemberID,
+		&i.MemberTeamID,
 		&i.Role,
+		&i.Present,
 		&i.ExpiresAt,
+		&i.PreviousExpiresAt,
 		&i.RevokedAt,
 	)
 	return i, err
