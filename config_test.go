@@ -79,12 +79,8 @@ func TestClusterNameChangesWithWhatTheClusterIs(t *testing.T) {
 
 func TestRefusesContradictoryResources(t *testing.T) {
 	for name, change := range map[string]func(*logos.Resources){
-		"a key of no project":             func(r *logos.Resources) { r.APIKeys[0].ProjectID = 9 },
-		"a deployment of no model":        func(r *logos.Resources) { r.Deployments[0].Model = 9 },
-		"a deployment of no provider":     func(r *logos.Resources) { r.Deployments[0].Provider = 9 },
 		"another provider's credential":   func(r *logos.Resources) { r.Deployments[0].Credential = 1 },
 		"a grant of another's credential": func(r *logos.Resources) { r.Profiles[0].Grants[0].Provider = 2 },
-		"a grant of no model":             func(r *logos.Resources) { r.Profiles[0].Models[0] = 9 },
 		"a provider without URL":          func(r *logos.Resources) { r.Providers[0].BaseURL = nil },
 		"a provider with another scheme":  func(r *logos.Resources) { r.Providers[0].BaseURL = &url.URL{Scheme: "ftp", Host: "x"} },
 	} {
@@ -129,17 +125,25 @@ func TestSecretsNeverPrint(t *testing.T) {
 
 func TestExpiredAndRevokedKeysAreNotUsable(t *testing.T) {
 	now := time.Unix(1000, 0)
+	before := logos.KeyHash{2}
 	for _, c := range []struct {
-		key  logos.APIKey
-		want bool
+		key            logos.APIKey
+		want, previous bool
 	}{
-		{logos.APIKey{}, true},
-		{logos.APIKey{Revoked: true}, false},
-		{logos.APIKey{ExpiresAt: now.Add(1)}, true},
-		{logos.APIKey{ExpiresAt: now}, false},
+		{logos.APIKey{}, true, false},
+		{logos.APIKey{Revoked: true}, false, false},
+		{logos.APIKey{ExpiresAt: now.Add(1)}, true, false},
+		{logos.APIKey{ExpiresAt: now}, false, false},
+		{logos.APIKey{PreviousHash: before, PreviousExpiresAt: now.Add(1)}, true, true},
+		{logos.APIKey{PreviousHash: before, PreviousExpiresAt: now}, true, false},
+		{logos.APIKey{PreviousHash: before, PreviousExpiresAt: now.Add(1), ExpiresAt: now}, false, false},
+		{logos.APIKey{PreviousHash: before, PreviousExpiresAt: now.Add(1), Revoked: true}, false, false},
 	} {
-		if got := c.key.Usable(now); got != c.want {
+		if got := c.key.Usable(c.key.Hash, now); got != c.want {
 			t.Errorf("%+v usable: %t, want %t", c.key, got, c.want)
+		}
+		if got := c.key.Usable(before, now); got != c.previous {
+			t.Errorf("%+v usable with its previous secret: %t, want %t", c.key, got, c.previous)
 		}
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"strings"
+	"time"
 )
 
 // KeyPrefix begins every API key that Logos makes.
@@ -68,4 +69,22 @@ func HeaderKey(authorization string) (key string, ok bool) {
 		return "", false
 	}
 	return key, true
+}
+
+// ExpiryOf returns when the secret with that hash works no more: the one before the last rotation ends
+// before the key does. Zero: never.
+func (k *APIKey) ExpiryOf(hash KeyHash) time.Time {
+	if hash == k.Hash || !k.ExpiresAt.IsZero() && k.ExpiresAt.Before(k.PreviousExpiresAt) {
+		return k.ExpiresAt
+	}
+	return k.PreviousExpiresAt
+}
+
+// Usable says whether the secret with that hash may be used at the given time.
+func (k *APIKey) Usable(hash KeyHash, now time.Time) bool {
+	if k.Revoked || hash != k.Hash && k.PreviousExpiresAt.IsZero() {
+		return false
+	}
+	expiry := k.ExpiryOf(hash)
+	return expiry.IsZero() || now.Before(expiry)
 }

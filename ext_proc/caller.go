@@ -23,14 +23,15 @@ func (c *call) authenticate() error {
 	case len(c.keys[0]) > logos.MaxKeyLength:
 		return logos.Errorf(logos.Unauthenticated, "invalid_api_key", "this API key is not known: check that it was copied whole, and that it is for this gateway")
 	}
-	key := c.config.APIKey(c.config.Hasher.APIKey(c.keys[0]))
+	hash := c.config.Hasher.APIKey(c.keys[0])
+	key := c.config.APIKey(hash)
 	switch {
 	case key == nil:
 		return logos.Errorf(logos.Unauthenticated, "invalid_api_key", "this API key is not known: check that it was copied whole, and that it is for this gateway")
 	case key.Revoked:
 		return logos.Errorf(logos.Unauthenticated, "revoked_api_key", "this API key was revoked: ask for a new one")
-	case !key.Usable(c.now):
-		return logos.Errorf(logos.Unauthenticated, "expired_api_key", "this API key expired at %s: ask for a new one", key.ExpiresAt.UTC().Format("2006-01-02 15:04 MST"))
+	case !key.Usable(hash, c.now):
+		return logos.Errorf(logos.Unauthenticated, "expired_api_key", "this API key expired at %s: ask for a new one", key.ExpiryOf(hash).UTC().Format("2006-01-02 15:04 MST"))
 	}
 	c.key, c.project = key, c.config.Project(key.ProjectID)
 	return nil

@@ -35,12 +35,14 @@ func (s *Store) Authenticate(ctx context.Context, secret string, now time.Time) 
 	}
 	k := &logos.APIKey{
 		ID: logos.APIKeyID(row.ID), ProjectID: logos.ProjectID(row.ProjectID), MemberID: logos.MemberID(zero(row.MemberID)),
-		Role: logos.Role(row.Role), Hash: hash, Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt),
+		Role: logos.Role(row.Role), Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt), PreviousExpiresAt: zero(row.PreviousExpiresAt),
 	}
-	if !row.Present && (k.ExpiresAt.IsZero() || zero(row.PreviousExpiresAt).Before(k.ExpiresAt)) {
-		k.ExpiresAt = zero(row.PreviousExpiresAt) // the secret before the last rotation
+	if row.Present {
+		k.Hash = hash
+	} else {
+		k.PreviousHash = hash
 	}
-	if !k.Usable(now) {
+	if !k.Usable(hash, now) {
 		return nil, unknown
 	}
 	return k, nil
