@@ -28,6 +28,12 @@ func NewHasher(key []byte) Hasher { return Hasher{Secret(key)} }
 // APIKey hashes an API key.
 func (h Hasher) APIKey(secret string) KeyHash { return h.sum("api-key:", secret) }
 
+// APIKeySHA256 hashes an API key of which only the SHA-256 is known, in lower-case hexadecimal.
+func (h Hasher) APIKeySHA256(sum string) KeyHash { return h.sum("api-key-sha256:", sum) }
+
+// Claim hashes the token of a claim link.
+func (h Hasher) Claim(token string) KeyHash { return h.sum("claim:", token) }
+
 // Credential hashes a provider's credential, so that it can be found by its secret.
 func (h Hasher) Credential(secret Secret) KeyHash { return h.sum("credential:", string(secret)) }
 

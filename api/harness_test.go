@@ -58,6 +58,7 @@ func (g *gateway) serve(token api.SetupToken, own []string) http.Handler {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	g.t.Cleanup(h.Close)
 	return h
 }
 

@@ -18,9 +18,18 @@ func (s *Store) IsSetUp(ctx context.Context) (bool, error) {
 	return row.SetUpAt != nil, err
 }
 
+// A Principal is who makes an administrative call.
+type Principal struct {
+	Key     logos.APIKeyID
+	Project logos.ProjectID
+	Team    logos.TeamID   // of the member or, for a program's key, of the project; 0: none
+	Member  logos.MemberID // 0: the key is a program's
+	Role    logos.Role
+}
+
 // Authenticate finds the usable API key with that secret in the database itself, so that a key works, or
 // works no more, with the next administrative call.
-func (s *Store) Authenticate(ctx context.Context, secret string, now time.Time) (*logos.APIKey, error) {
+func (s *Store) Authenticate(ctx context.Context, secret string, now time.Time) (*Principal, error) {
 	unknown := logos.Errorf(logos.Unauthenticated, "invalid_api_key", "the API key is missing, unknown, expired or revoked")
 	if secret == "" || len(secret) > logos.MaxKeyLength {
 		return nil, unknown
@@ -33,17 +42,33 @@ func (s *Store) Authenticate(ctx context.Context, secret string, now time.Time) 
 	if err != nil {
 		return nil, fmt.Errorf("look up an API key: %w", err)
 	}
-	k := &logos.APIKey{
-		ID: logos.APIKeyID(row.ID), ProjectID: logos.ProjectID(row.ProjectID), MemberID: logos.MemberID(zero(row.MemberID)),
-		Role: logos.Role(row.Role), Hash: hash, Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt),
-	}
+	k := logos.APIKey{Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt)}
 	if !row.Present && (k.ExpiresAt.IsZero() || zero(row.PreviousExpiresAt).Before(k.ExpiresAt)) {
 		k.ExpiresAt = zero(row.PreviousExpiresAt) // the secret before the last rotation
 	}
 	if !k.Usable(now) {
 		return nil, unknown
 	}
-	return k, nil
+	p := &Principal{
+		Key: logos.APIKeyID(row.ID), Project: logos.ProjectID(row.ProjectID), Team: logos.TeamID(zero(row.ProjectTeamID)),
+		Member: logos.MemberID(zero(row.MemberID)), Role: logos.Role(row.Role),
+	}
+	if p.Member != 0 {
+		p.Team = logos.TeamID(zero(row.MemberTeamID))
+	}
+	return p, nil
+}
+
+// Names holds what a principal's ids stand for.
+type Names struct{ Project, Team, Email string }
+
+// Names looks a principal's names up.
+func (s *Store) Names(ctx context.Context, p *Principal) (n Names, err error) {
+	row, err := db.New(s.pool).PrincipalNames(ctx, db.PrincipalNamesParams{ProjectID: int64(p.Project), TeamID: int64(p.Team), MemberID: int64(p.Member)})
+	if err != nil {
+		return n, fmt.Errorf("look up names: %w", err)
+	}
+	return Names{Project: row.Project, Team: row.Team, Email: row.Email}, nil
 }
 
 // CredentialID returns the id of the one credential with that secret.

@@ -69,7 +69,7 @@ func TestACallComesBackAsItWasRecorded(t *testing.T) {
 		if err := s.RecordCalls(t.Context(), gateway, logos.LogBatch{Calls: []*logos.Call{want}}); err != nil {
 			t.Fatal(err)
 		}
-		got, err := s.Call(t.Context(), want.ID)
+		got, err := s.Call(t.Context(), store.Scope{}, want.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,7 +77,7 @@ func TestACallComesBackAsItWasRecorded(t *testing.T) {
 			t.Errorf("the call differs (-recorded +read):\n%s", diff)
 		}
 	}
-	if _, err := s.Call(t.Context(), callID(3)); logos.KindOf(err) != logos.NotFound {
+	if _, err := s.Call(t.Context(), store.Scope{}, callID(3)); logos.KindOf(err) != logos.NotFound {
 		t.Errorf("an unknown call gives %v", err)
 	}
 }
@@ -176,7 +176,7 @@ func TestStoresHostileTexts(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 			continue
 		}
-		got, err := s.Call(t.Context(), c.ID)
+		got, err := s.Call(t.Context(), store.Scope{}, c.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func TestRecordsACallWithAnIDInUpperCase(t *testing.T) {
 	if err := s.RecordCalls(t.Context(), gateway, logos.LogBatch{Calls: []*logos.Call{c}}); err != nil {
 		t.Fatal(err)
 	}
-	got, err := s.Call(t.Context(), c.ID)
+	got, err := s.Call(t.Context(), store.Scope{}, c.ID)
 	if diff := cmp.Diff(c, got, asStored); diff != "" || err != nil {
 		t.Errorf("the call differs (-recorded +read), %v:\n%s", err, diff)
 	}

@@ -65,7 +65,7 @@ delete from log_positions where gateway = sqlc.arg(gateway) and epoch = any (sql
 insert into unknown_lines (gateway, epoch, generation, byte, line) values ($1, $2, $3, $4, $5) on conflict do nothing;
 
 -- name: Call :one
-select * from calls where call_id = $1 order by start_at desc limit 1;
+select * from calls where start_at = $1 and call_id = $2;
 
 -- name: Attempts :many
 select * from attempts where start_at = $1 and call_id = $2 order by attempt;

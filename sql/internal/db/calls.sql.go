@@ -59,11 +59,16 @@ func (q *Queries) Attempts(ctx context.Context, arg AttemptsParams) ([]Attempt, 
 }
 
 const call = `-- name: Call :one
-select start_at, call_id, gateway, revision, policy_version, api, stream, model, team_id, project_id, api_key_id, profile_id, end_user, session, labels, method, status, end_reason, duration_us, first_byte_us, queue_us, request_bytes, answer_bytes, service_tier, error_code, error_type, error_message, decision, reservation, cost, currency, settled_at from calls where call_id = $1 order by start_at desc limit 1
+select start_at, call_id, gateway, revision, policy_version, api, stream, model, team_id, project_id, api_key_id, profile_id, end_user, session, labels, method, status, end_reason, duration_us, first_byte_us, queue_us, request_bytes, answer_bytes, service_tier, error_code, error_type, error_message, decision, reservation, cost, currency, settled_at from calls where start_at = $1 and call_id = $2
 `
 
-func (q *Queries) Call(ctx context.Context, callID string) (Call, error) {
-	row := q.db.QueryRow(ctx, call, callID)
+type CallParams struct {
+	StartAt time.Time
+	CallID  string
+}
+
+func (q *Queries) Call(ctx context.Context, arg CallParams) (Call, error) {
+	row := q.db.QueryRow(ctx, call, arg.StartAt, arg.CallID)
 	var i Call
 	err := row.Scan(
 		&i.StartAt,

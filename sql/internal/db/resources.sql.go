@@ -102,7 +102,7 @@ func (q *Queries) CredentialsByHash(ctx context.Context, hash []byte) ([]int64, 
 }
 
 const deploymentByPair = `-- name: DeploymentByPair :one
-select id from deployments where model_id = $1 and provider_id = $2 and deleted_at is null
+select id from deployments where model_id = $1 and provider_id = $2 and deleted_at is null order by id limit 1
 `
 
 type DeploymentByPairParams struct {
@@ -324,6 +324,31 @@ func (q *Queries) ModelExists(ctx context.Context, id int64) (bool, error) {
 	var exists bool
 	err := row.Scan(&exists)
 	return exists, err
+}
+
+const principalNames = `-- name: PrincipalNames :one
+select coalesce((select p.name from projects p where p.id = $1), '')::text as project,
+    coalesce((select t.name from teams t where t.id = $2), '')::text as team,
+    coalesce((select m.email from members m where m.id = $3), '')::text as email
+`
+
+type PrincipalNamesParams struct {
+	ProjectID int64
+	TeamID    int64
+	MemberID  int64
+}
+
+type PrincipalNamesRow struct {
+	Project string
+	Team    string
+	Email   string
+}
+
+func (q *Queries) PrincipalNames(ctx context.Context, arg PrincipalNamesParams) (PrincipalNamesRow, error) {
+	row := q.db.QueryRow(ctx, principalNames, arg.ProjectID, arg.TeamID, arg.MemberID)
+	var i PrincipalNamesRow
+	err := row.Scan(&i.Project, &i.Team, &i.Email)
+	return i, err
 }
 
 const profileProject = `-- name: ProfileProject :one
