@@ -25,6 +25,7 @@ type line struct {
 
 	// At the end of a call.
 	Decision     []byte // as a JSON string, which is decoded only where the intent does not know it
+	Route        string
 	Method       string
 	ContentType  string
 	FirstByte    int64 // milliseconds
@@ -48,7 +49,7 @@ func parseLine(raw []byte) (*line, error) {
 	if err := fields(raw, l.set); err != nil {
 		return nil, fmt.Errorf("read a line: %w", err)
 	}
-	if !logos.ValidCallID(l.ID) {
+	if !logos.ValidCallID(l.ID) && !l.unrouted() {
 		return nil, errors.New("a line has no request id of Envoy's making")
 	}
 	switch l.Type {
@@ -79,6 +80,8 @@ func (l *line) set(key string, v []byte) (err error) {
 		l.Decision = bytes.Clone(v)
 	case "m":
 		l.Method, err = textOf(v)
+	case "y":
+		l.Route, err = textOf(v)
 	case "ct":
 		l.ContentType, err = textOf(v)
 	case "tb":
@@ -158,6 +161,12 @@ func countOf(v []byte) (int64, error) {
 		return 0, fmt.Errorf("%.40q is not a count", v)
 	}
 	return int64(f), nil
+}
+
+// unrouted says whether Envoy refused the request before it looked for a route: one without a host, say. It
+// has no id of Envoy's making then, and one that it has is the caller's word, which may name another's call.
+func (l *line) unrouted() bool {
+	return l.Type == callEnd && l.Route == "" && (len(l.Decision) == 0 || string(l.Decision) == "null")
 }
 
 // decision decodes the decision; nil where the line has none.
