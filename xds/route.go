@@ -64,7 +64,9 @@ func (b *builder) callRoute() *routev3.Route {
 			IdleTimeout:       seconds(b.o.IdleTimeout),
 			MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: seconds(b.o.MaxDuration)},
 			RetryPolicy: &routev3.RetryPolicy{
-				RetryOn:               "5xx,retriable-status-codes", // 5xx includes no connection, a reset and no answer
+				// 5xx includes no connection, a reset and no answer. Without envoy-ratelimited, a 429 with the header
+				// x-envoy-ratelimited, from a provider behind another Envoy, would never be tried elsewhere.
+				RetryOn:               "5xx,retriable-status-codes,envoy-ratelimited",
 				RetriableStatusCodes:  []uint32{429},
 				NumRetries:            wrapperspb.UInt32(maxRetries),
 				PerTryTimeout:         seconds(b.o.FirstByteTimeout),
