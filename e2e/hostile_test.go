@@ -65,3 +65,18 @@ func TestNobodyEndsACallByNamingItsId(t *testing.T) {
 		t.Errorf("%g lines are kept aside", n)
 	}
 }
+
+func TestAProviderDoesNotSpeakForLogos(t *testing.T) {
+	p := newProvider(t, func(_ *provider, w http.ResponseWriter, _ asked) {
+		for _, name := range []string{"x-logos-model", "x-logos-provider", "x-logos-attempts", "x-request-id"} {
+			w.Header().Set(name, "spoofed")
+		}
+		answerJSON(w, 200, object{})
+	})
+	g := start(t, nil)
+	g.setup("p", p.URL)
+	r := g.call("GET", "/v1/anything", "")
+	if r.status != 200 || strings.Contains(fmt.Sprint(r.header), "spoofed") || r.header.Get("x-logos-provider") != "p" {
+		t.Errorf("answer %v %v", r, r.header)
+	}
+}

@@ -28,6 +28,8 @@ func (b *builder) route() *routev3.RouteConfiguration {
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name: "calls", Domains: []string{"*"}, Routes: routes,
 			RequestBodyBufferLimit: wrapperspb.UInt64(uint64(b.o.MaxBodyBytes)),
+			// What is added has no value where it does not apply, and leaves a provider's header of that name.
+			ResponseHeadersToRemove: []string{"x-logos-model", "x-logos-provider", "x-logos-attempts"},
 			ResponseHeadersToAdd: []*corev3.HeaderValueOption{
 				overwrite("x-logos-model", "%CLUSTER_METADATA("+b.o.Namespace+":model)%"),
 				overwrite("x-logos-provider", "%CLUSTER_METADATA("+b.o.Namespace+":provider)%"),
