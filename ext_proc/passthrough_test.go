@@ -110,6 +110,19 @@ func TestKeepsTheKeyFromTheProviderWhereverItStands(t *testing.T) {
 	}
 }
 
+// TRACE asks a server to send the request back, and with it the stored credential; CONNECT has no end.
+func TestPassesNoMethodThroughThatShowsOrTunnels(t *testing.T) {
+	for name, change := range map[string]func(*logos.Resources){"without models": passing, "with models": nil} {
+		for _, method := range []string{"TRACE", "CONNECT"} {
+			g := newGateway(t, config(t, change))
+			x := g.call(method, "/v1/files", "", "logos-key", key, "x-logos-proxy", "true", "x-logos-provider", "two")
+			t.Run(name+" "+method, func(t *testing.T) {
+				expectRefusal(t, g, x, false, 501, "method_not_supported", "invalid_request_error")
+			})
+		}
+	}
+}
+
 // With x-logos-proxy, a profile that lists models passes their calls through, and those alone.
 func TestChecksTheModelOfAPassThrough(t *testing.T) {
 	c := config(t, nil)
