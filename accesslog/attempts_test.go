@@ -141,6 +141,25 @@ func TestKeepsNothingOfRequestsThatEnvoyRefusesUnread(t *testing.T) {
 	}
 }
 
+// Envoy bounds texts in bytes. One that it cuts within a character is to it no UTF-8, but Latin-1.
+func TestReadsATextThatEnvoyCutWithinACharacter(t *testing.T) {
+	const limit = 512 // of a message
+	x := strings.Repeat("x", limit-4)
+	for logged, want := range map[string]string{
+		`"x\u00c3\u00a9` + x + `\u00c3"`:      "x\u00e9" + x,
+		`"\u00c3\u00a9` + x + `\u00e6\u0097"`: "\u00e9" + x,
+		`"\u00e9"`:                            "\u00e9",
+		`"\u00c3\u00a9\u00c3"`:                "\u00c3\u00a9\u00c3",
+		`"` + x + `xx\u00c3\u00a9"`:           x + "xx\u00c3",
+		`"` + x + `xxxx\u00c3"`:               x + "xxxx",
+	} {
+		calls, _ := settle(t, startLine, endLine, set(callLine, "c", "400", "uu", "", "em", logged))
+		if len(calls) != 1 || calls[0].Error.Message != want {
+			t.Errorf("%s is read as %+v, want %q", logged, calls[0].Error, want)
+		}
+	}
+}
+
 func TestReadsNumbersHoweverTheyArePrinted(t *testing.T) {
 	line := set(callLine, "ms", "1e+03", "tb", "2.5e+02", "i", "1e+05", "o", "1.048576e+06", "uu", "null", "u", `{"prompt_tokens":1e+05,"completion_tokens":1.4e+01,"reasoning_tokens":4}`, "n", "1e+00", "c", "2e+02")
 	calls, unknown := settle(t, startLine, set(endLine, "ms", "1e+03", "c", "2.00e+02"), line)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/dialect"
@@ -105,10 +106,10 @@ func (l *line) set(key string, v []byte) (err error) {
 	case dialect.Numbers:
 		l.setUsage(key, string(v))
 	default:
-		if usageKeys[key] {
+		if limit := textLimits[key]; limit > 0 {
 			var text string
 			text, err = textOf(v)
-			l.setUsage(key, text)
+			l.setUsage(key, mended(text, limit))
 		}
 	}
 	if err != nil {
@@ -124,13 +125,13 @@ func (l *line) setUsage(key, v string) {
 	l.Usage[key] = v
 }
 
-// usageKeys holds the keys of texts from responses.
-var usageKeys = func() map[string]bool {
-	keys := make(map[string]bool)
+// textLimits holds the keys of texts from responses, with the bytes that Envoy keeps of each.
+var textLimits = func() map[string]int {
+	limits := make(map[string]int)
 	for _, f := range append(dialect.StreamFields(), dialect.AnswerFields()...) {
-		keys[f.Key] = f.Limit > 0
+		limits[f.Key] = f.Limit
 	}
-	return keys
+	return limits
 }()
 
 // textOf decodes a JSON string; null is "".
@@ -146,6 +147,25 @@ func textOf(v []byte) (string, error) {
 		return "", nil
 	}
 	return *s, nil
+}
+
+// mended undoes what Envoy makes of a text that it cut at limit within a character: since it is no UTF-8
+// then, it takes every byte for a character of Latin-1. The character that was cut is left out.
+func mended(text string, limit int) string {
+	raw := make([]byte, 0, len(text))
+	for _, r := range text {
+		if r > 0xff {
+			return text
+		}
+		raw = append(raw, byte(r))
+	}
+	for n := 1; n < utf8.UTFMax && len(raw) == limit; n++ {
+		whole, rest := raw[:len(raw)-n], raw[len(raw)-n:]
+		if rest[0] >= utf8.RuneSelf && !utf8.FullRune(rest) && utf8.Valid(whole) {
+			return string(whole)
+		}
+	}
+	return text
 }
 
 // countOf decodes a number that is no negative; null is 0.
