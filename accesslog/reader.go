@@ -232,6 +232,10 @@ func (r *Reader) unknown(e *epoch, at position, raw []byte) {
 
 // accept puts a line to its call.
 func (r *Reader) accept(e *epoch, at position, l *line, now time.Time) error {
+	if l.unrouted() {
+		r.metrics.undecided.Inc()
+		return nil
+	}
 	if _, late := r.settled[l.ID]; late {
 		return nil
 	}

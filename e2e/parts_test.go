@@ -77,6 +77,7 @@ func TestServeSaysWhatItLacks(t *testing.T) {
 		{nil, "DATABASE_URL is not set"},
 		{[]string{"DATABASE_URL=postgres://x@127.0.0.1:9/x"}, "there is no master key"},
 		{[]string{"DATABASE_URL=postgres://x@127.0.0.1:9/x", "LOGOS_MASTER_KEY=short"}, "must be 32 bytes"},
+		{[]string{"LOGOS_LISTEN=gateway.example:8080"}, "LOGOS_LISTEN is"}, // Envoy would refuse it for ever
 		{[]string{"LOGOS_LISTEN=nowhere", "LOGOS_IDLE_TIMEOUT=soon"}, "LOGOS_IDLE_TIMEOUT is"},
 	} {
 		cmd := exec.Command(binary, "serve")
@@ -109,5 +110,17 @@ func TestTwoGatewaysShareADatabase(t *testing.T) {
 	}
 	if n := first.scalar("select count(distinct gateway) from calls"); n != 2 {
 		t.Errorf("the calls are of %d gateways", n)
+	}
+}
+
+func TestListensOnLocalhostByName(t *testing.T) {
+	g := newGateway(t, nil, "--demo=false")
+	for name, address := range map[string]string{"LOGOS_LISTEN": g.data, "LOGOS_ADMIN_LISTEN": g.admin, "LOGOS_ENVOY_ADMIN": g.stats} {
+		g.env[name] = strings.Replace(address, "127.0.0.1", "localhost", 1)
+	}
+	g.up()
+	g.waitReady()
+	if r := g.call("GET", "/v1/models", "", "authorization:"); r.status != 401 {
+		t.Errorf("answer %v", r)
 	}
 }

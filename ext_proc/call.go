@@ -40,6 +40,9 @@ func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool
 	if c.upgrade {
 		return nil, false, logos.Errorf(logos.Unsupported, "upgrade_not_supported", "WebSocket and other upgrades are not supported: use plain HTTP requests, streamed where you need it")
 	}
+	if c.method == "TRACE" || c.method == "CONNECT" { // the first makes a provider send the stored credential back
+		return nil, false, logos.Errorf(logos.Unsupported, "method_not_supported", "the method %s is not supported", c.method)
+	}
 	if c.contentLength > c.server.cfg.MaxBodyBytes {
 		return nil, false, c.tooLarge()
 	}

@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -34,15 +35,26 @@ type request struct {
 	keys       []string // Logos keys presented, each once
 	keyHeaders []string // the headers that hold them
 	ownHeaders bool     // the caller sends provider headers of its own
+	others     []header // those that may be such headers
 
 	profile, policy, provider, user, session string
 	proxy                                    bool
 }
 
+// A header is one as it came.
+type header struct{ name, value string }
+
 func readHeaders(m *extprocv3.HttpHeaders) request {
 	r := request{contentLength: -1, endStream: m.GetEndOfStream()}
 	for _, h := range m.GetHeaders().GetHeaders() {
 		r.header(h.GetKey(), value(h))
+	}
+	for _, h := range r.others {
+		if slices.ContainsFunc(r.keys, func(key string) bool { return key != "" && strings.Contains(h.value, key) }) {
+			r.keyHeaders = append(r.keyHeaders, h.name) // a Logos key in a form that is not read, which no provider may see
+		} else {
+			r.ownHeaders = true
+		}
 	}
 	r.route = dialect.ParsePath(r.path)
 	return r
@@ -77,16 +89,16 @@ func (r *request) header(name, v string) {
 		if key, ok := logos.HeaderKey(v); ok {
 			r.addKey(name, key)
 		} else {
-			r.ownHeaders = true
+			r.others = append(r.others, header{name, v})
 		}
 	case "x-api-key", "api-key":
 		if strings.HasPrefix(v, logos.KeyPrefix) {
 			r.addKey(name, v)
 		} else {
-			r.ownHeaders = true
+			r.others = append(r.others, header{name, v})
 		}
 	case "x-goog-api-key":
-		r.ownHeaders = true
+		r.others = append(r.others, header{name, v})
 	case "x-logos-profile":
 		r.profile = v
 	case "x-logos-policy":

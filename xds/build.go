@@ -39,6 +39,7 @@ type Options struct {
 	Listen        string // host:port of the data plane
 	ExtProcSocket string // path of ext_proc's Unix socket, relative to Envoy's working directory
 	AdminRoute    string // host:port of the admin listener, to serve /logosdb on the data plane; empty: off
+	AdminTLS      bool   // the admin listener speaks TLS
 
 	MaxBodyBytes     int64 // of requests
 	MaxResponseBytes int64 // of responses that are read as a whole for their usage

@@ -28,6 +28,8 @@ func (b *builder) route() *routev3.RouteConfiguration {
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name: "calls", Domains: []string{"*"}, Routes: routes,
 			RequestBodyBufferLimit: wrapperspb.UInt64(uint64(b.o.MaxBodyBytes)),
+			// What is added has no value where it does not apply, and leaves a provider's header of that name.
+			ResponseHeadersToRemove: []string{"x-logos-model", "x-logos-provider", "x-logos-attempts"},
 			ResponseHeadersToAdd: []*corev3.HeaderValueOption{
 				overwrite("x-logos-model", "%CLUSTER_METADATA("+b.o.Namespace+":model)%"),
 				overwrite("x-logos-provider", "%CLUSTER_METADATA("+b.o.Namespace+":provider)%"),
@@ -64,7 +66,9 @@ func (b *builder) callRoute() *routev3.Route {
 			IdleTimeout:       seconds(b.o.IdleTimeout),
 			MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: seconds(b.o.MaxDuration)},
 			RetryPolicy: &routev3.RetryPolicy{
-				RetryOn:               "5xx,retriable-status-codes", // 5xx includes no connection, a reset and no answer
+				// 5xx includes no connection, a reset and no answer. Without envoy-ratelimited, a 429 with the header
+				// x-envoy-ratelimited, from a provider behind another Envoy, would never be tried elsewhere.
+				RetryOn:               "5xx,retriable-status-codes,envoy-ratelimited",
 				RetriableStatusCodes:  []uint32{429},
 				NumRetries:            wrapperspb.UInt32(maxRetries),
 				PerTryTimeout:         seconds(b.o.FirstByteTimeout),

@@ -156,7 +156,7 @@ func (g *gateway) xdsOptions() xds.Options {
 		Namespace: extproc.Namespace, RouteNamespace: extproc.RouteNamespace,
 	}
 	if s.logosdbOnDataPlane {
-		o.AdminRoute = s.adminListen
+		o.AdminRoute, o.AdminTLS = s.adminListen, s.adminCertFile != ""
 	}
 	return o
 }

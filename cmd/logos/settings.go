@@ -49,6 +49,13 @@ func (r *reader) text(name, otherwise string) string {
 func (r *reader) address(name, otherwise string) string {
 	v := r.text(name, otherwise)
 	host, port, err := net.SplitHostPort(v)
+	if strings.EqualFold(host, "localhost") { // Envoy takes no names to listen on
+		host, v = "127.0.0.1", net.JoinHostPort("127.0.0.1", port)
+	}
+	if name == "LOGOS_LISTEN" && host != "" && net.ParseIP(host) == nil {
+		r.errs = append(r.errs, fmt.Errorf("%s is %q and must be an IP address and a port, like 127.0.0.1:8080", name, v))
+		return v
+	}
 	n, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || portErr != nil || (n == 0 && name != "LOGOS_DEMO_LISTEN") || strings.ContainsAny(host, "/ ") {
 		r.errs = append(r.errs, fmt.Errorf("%s is %q and must be host:port, like 127.0.0.1:8080", name, v))
