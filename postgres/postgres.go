@@ -120,7 +120,7 @@ func (s *Server) readPassword() error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("read the database's password: %w", err)
 	case Exists(s.opt.DataDir):
-		return fmt.Errorf("the password of the embedded database is gone: restore %s", path)
+		return fmt.Errorf("the password of the embedded database is gone: restore %s or, to begin with an empty database, remove %s", path, s.place)
 	}
 	var b [24]byte
 	rand.Read(b[:])

@@ -31,6 +31,8 @@ const usage = `Usage: logos <command>
   up [--demo=false]   run everything here: Postgres (unless DATABASE_URL is set), logos serve and Envoy
   serve               run what decides, configures Envoy and records calls; needs DATABASE_URL and LOGOS_MASTER_KEY
   migrate             bring the database's schema up to date
+  apply -f FILE       make the resources what a file says; --dry-run shows what would change
+  export              write all resources as such a file
   health              say by the exit code whether the serve beside it answers
   version             print the version
 
@@ -48,6 +50,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
 		return exitUsage
+	}
+	if command := remote(args, stdout, stderr); command != nil {
+		return finish(args[0], command, stderr)
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -94,9 +99,25 @@ func start(name string, command func(context.Context, *settings, *zap.Logger) er
 	}
 	log := newLogger().Named(name)
 	defer func() { _ = log.Sync() }()
+	return finish(name, func(ctx context.Context) error { return command(ctx, s, log) }, stderr)
+}
+
+// remote returns a command that calls a gateway's admin API, and needs no settings of a gateway; nil: it is none.
+func remote(args []string, stdout, stderr io.Writer) func(context.Context) error {
+	switch {
+	case args[0] == "apply":
+		return func(ctx context.Context) error { return apply(ctx, args[1:], os.Stdin, stdout, stderr) }
+	case args[0] == "export" && len(args) == 1:
+		return func(ctx context.Context) error { return export(ctx, stdout) }
+	}
+	return nil
+}
+
+// finish runs a command until it ends or a signal comes, and returns its exit code.
+func finish(name string, command func(context.Context) error, stderr io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	switch err := command(ctx, s, log); {
+	switch err := command(ctx); {
 	case err == nil:
 		return 0
 	case errors.As(err, new(finalError)):
