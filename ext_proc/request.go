@@ -5,8 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/dialect"
@@ -44,27 +43,59 @@ type request struct {
 // A header is one as it came.
 type header struct{ name, value string }
 
-func readHeaders(m *extprocv3.HttpHeaders) request {
-	r := request{contentLength: -1, endStream: m.GetEndOfStream()}
-	for _, h := range m.GetHeaders().GetHeaders() {
-		r.header(h.GetKey(), value(h))
-	}
+// decode reads HttpHeaders. Nothing of it keeps the encoded bytes.
+func (r *request) decode(raw []byte) error {
+	r.contentLength = -1
+	err := eachField(raw, func(n protowire.Number, v []byte) error {
+		switch n {
+		case 1: // headers, a HeaderMap
+			return eachField(v, func(n protowire.Number, v []byte) error {
+				if n == 1 { // headers, each a HeaderValue
+					return r.decodeHeader(v)
+				}
+				return nil
+			})
+		case 3: // end_of_stream
+			ends, _ := protowire.ConsumeVarint(v)
+			r.endStream = ends != 0
+		}
+		return nil
+	})
+	r.sortOthers()
+	r.route = dialect.ParsePath(r.path)
+	return err
+}
+
+// sortOthers tells the caller's own provider headers from those that hold a Logos key in a form that is not
+// read, which no provider may see.
+func (r *request) sortOthers() {
 	for _, h := range r.others {
 		if slices.ContainsFunc(r.keys, func(key string) bool { return key != "" && strings.Contains(h.value, key) }) {
-			r.keyHeaders = append(r.keyHeaders, h.name) // a Logos key in a form that is not read, which no provider may see
+			r.keyHeaders = append(r.keyHeaders, h.name)
 		} else {
 			r.ownHeaders = true
 		}
 	}
-	r.route = dialect.ParsePath(r.path)
-	return r
 }
 
-func value(h *corev3.HeaderValue) string {
-	if raw := h.GetRawValue(); len(raw) > 0 {
-		return string(raw)
+func (r *request) decodeHeader(raw []byte) error {
+	var key, value, rawValue []byte
+	err := eachField(raw, func(n protowire.Number, v []byte) error {
+		switch n {
+		case 1:
+			key = v
+		case 2:
+			value = v
+		case 3:
+			rawValue = v
+		}
+		return nil
+	})
+	if len(rawValue) > 0 { // Envoy sends this one, for values that are not UTF-8
+		value = rawValue
 	}
-	return h.GetValue()
+	r.header(string(key), string(value))
+	return err
 }
 
 func (r *request) header(name, v string) {

@@ -52,6 +52,7 @@ type Options struct {
 	CallFormat        map[string]string
 	AttemptFormat     map[string]string
 	StreamFields      []dialect.UsageField // to read from each event of a stream
+	StreamKinds       []dialect.StreamKind // with fewer fields, by path
 	AnswerFields      []dialect.UsageField // to read from an answer in JSON
 	RequestHeaders    []string             // that ext_proc reads, beside x-logos-*
 	EpochHeader       string               // gRPC metadata for ext_proc that names this Envoy process

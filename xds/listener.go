@@ -66,12 +66,14 @@ func (b *builder) connectionManager(epoch string) *hcmv3.HttpConnectionManager {
 		UpstreamLogOptions:   &routerv3.Router_UpstreamAccessLogOptions{FlushUpstreamLogOnUpstreamStream: true},
 		UpstreamLog:          []*accesslogv3.AccessLog{b.accessLog(epoch, b.o.AttemptFormat)},
 	}
+	filters := append([]*hcmv3.HttpFilter{b.filter("ext_proc", b.extProc(epoch))}, b.sseFilters()...)
+	filters = append(filters, b.filter("usage_json", b.usageJSON()), b.filter("envoy.filters.http.router", router))
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: listenerName,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			RouteConfigName: routeName, ConfigSource: ads(),
 		}},
-		HttpFilters:                   []*hcmv3.HttpFilter{b.filter("ext_proc", b.extProc(epoch)), b.filter("usage_sse", b.usageSSE()), b.filter("usage_json", b.usageJSON()), b.filter("envoy.filters.http.router", router)},
+		HttpFilters:                   filters,
 		AccessLog:                     []*accesslogv3.AccessLog{b.accessLog(epoch, b.o.CallFormat)},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{b.extension("early", &earlyv3.HeaderMutation{Mutations: b.earlyMutations()})},
 		UseRemoteAddress:              wrapperspb.Bool(true),

@@ -150,7 +150,7 @@ func (g *gateway) xdsOptions() xds.Options {
 		FirstByteTimeout: s.firstByte, IdleTimeout: s.idle, MaxDuration: s.maxCall,
 		CAFile: s.caFile, CertFile: s.certFile, KeyFile: s.keyFile,
 		CallFormat: accesslog.CallFormat(extproc.Namespace + ":" + extproc.DecisionKey), AttemptFormat: accesslog.AttemptFormat(),
-		StreamFields: dialect.StreamFields(), AnswerFields: dialect.AnswerFields(),
+		StreamFields: dialect.StreamFields(), StreamKinds: dialect.StreamKinds(), AnswerFields: dialect.AnswerFields(),
 		NumberNamespace: accesslog.NumberNamespace, TextNamespace: accesslog.TextNamespace,
 		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader,
 		Namespace: extproc.Namespace, RouteNamespace: extproc.RouteNamespace,
