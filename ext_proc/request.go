@@ -31,12 +31,16 @@ type request struct {
 	upgrade       bool
 	anthropic     bool // the caller is an Anthropic client
 
-	keys       []string // Logos keys presented, each once
-	keyHeaders []string // the headers that hold them
-	ownHeaders bool     // the caller sends provider headers of its own
+	credentials []credential
 
 	profile, policy, provider, user, session string
 	proxy                                    bool
+}
+
+// A credential is what a header holds that may be an API key, or the caller's own for a provider.
+type credential struct {
+	header, value string
+	claimed       bool // it can be for Logos alone, known or not
 }
 
 func readHeaders(m *extprocv3.HttpHeaders) request {
@@ -72,21 +76,12 @@ func (r *request) header(name, v string) {
 	case "anthropic-version":
 		r.anthropic = true
 	case "logos_key", "logos-key":
-		r.addKey(name, strings.TrimSpace(v))
+		r.credentials = append(r.credentials, credential{name, strings.TrimSpace(v), true})
 	case "authorization":
-		if key, ok := logos.HeaderKey(v); ok {
-			r.addKey(name, key)
-		} else {
-			r.ownHeaders = true
-		}
-	case "x-api-key", "api-key":
-		if strings.HasPrefix(v, logos.KeyPrefix) {
-			r.addKey(name, v)
-		} else {
-			r.ownHeaders = true
-		}
-	case "x-goog-api-key":
-		r.ownHeaders = true
+		key, _ := logos.HeaderKey(v) // none: a scheme that is not for Logos
+		r.addCredential(name, key)
+	case "x-api-key", "api-key", "x-goog-api-key":
+		r.addCredential(name, strings.TrimSpace(v))
 	case "x-logos-profile":
 		r.profile = v
 	case "x-logos-policy":
@@ -102,12 +97,7 @@ func (r *request) header(name, v string) {
 	}
 }
 
-func (r *request) addKey(header, key string) {
-	r.keyHeaders = append(r.keyHeaders, header)
-	for _, k := range r.keys {
-		if k == key {
-			return
-		}
-	}
-	r.keys = append(r.keys, key)
+// addCredential notes what the headers hold that providers know too.
+func (r *request) addCredential(header, value string) {
+	r.credentials = append(r.credentials, credential{header, value, strings.HasPrefix(value, logos.KeyPrefix)})
 }
