@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -81,11 +82,8 @@ func (t *Tx) AddProfile(ctx context.Context, project logos.ProjectID, name strin
 
 // AddAPIKey makes an API key of a project and returns its secret, which is not kept.
 func (t *Tx) AddAPIKey(ctx context.Context, project logos.ProjectID, role logos.Role, name string) (logos.Secret, error) {
-	secret := logos.NewAPIKey()
-	hash := t.store.hasher.APIKey(string(secret))
-	_, err := t.q.InsertAPIKey(ctx, db.InsertAPIKeyParams{
-		ProjectID: int64(project), Role: string(role), Name: name, Hash: hash[:], Hint: string(secret[len(secret)-4:]), Revision: t.revision,
-	})
+	secret, stored := t.newSecret()
+	_, err := t.insertKey(ctx, KeySpec{Project: project, Role: role, Name: name}, stored, nil, time.Time{})
 	return secret, err
 }
 

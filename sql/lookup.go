@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -25,8 +26,7 @@ func (s *Store) Authenticate(ctx context.Context, secret string, now time.Time) 
 	if secret == "" || len(secret) > logos.MaxKeyLength {
 		return nil, unknown
 	}
-	hash := s.hasher.APIKey(secret)
-	row, err := db.New(s.pool).APIKeyByHash(ctx, hash[:])
+	row, err := db.New(s.pool).APIKeyByHash(ctx, s.keyHashes(logos.Secret(secret)))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, unknown
 	}
@@ -35,15 +35,23 @@ func (s *Store) Authenticate(ctx context.Context, secret string, now time.Time) 
 	}
 	k := &logos.APIKey{
 		ID: logos.APIKeyID(row.ID), ProjectID: logos.ProjectID(row.ProjectID), MemberID: logos.MemberID(zero(row.MemberID)),
-		Role: logos.Role(row.Role), Hash: hash, Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt),
+		Role: logos.Role(row.Role), Hash: logos.KeyHash(row.Hash), Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt), PreviousExpiresAt: zero(row.PreviousExpiresAt),
 	}
-	if !row.Present && (k.ExpiresAt.IsZero() || zero(row.PreviousExpiresAt).Before(k.ExpiresAt)) {
-		k.ExpiresAt = zero(row.PreviousExpiresAt) // the secret before the last rotation
+	copy(k.PreviousHash[:], row.PreviousHash)
+	by := k.Hash
+	if !row.Present {
+		by = k.PreviousHash // of the secret before the last rotation
 	}
-	if !k.Usable(now) {
+	if !k.Usable(by, now) {
 		return nil, unknown
 	}
 	return k, nil
+}
+
+// keyHashes returns the hashes under which a key with that secret may be stored.
+func (s *Store) keyHashes(secret logos.Secret) [][]byte {
+	own, digest := s.hasher.APIKey(string(secret)), s.hasher.APIKeyDigest(sha256.Sum256([]byte(secret)))
+	return [][]byte{own[:], digest[:]}
 }
 
 // CredentialID returns the id of the one credential with that secret.
