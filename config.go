@@ -8,7 +8,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Resources is the content of one revision of the database, as plain rows.
@@ -30,7 +29,8 @@ type Config struct {
 	Hasher   Hasher
 
 	projects  map[ProjectID]*Project
-	keys      map[KeyHash]*APIKey
+	keys      map[KeyHash]*APIKey // also by the hashes of secrets before the last rotation
+	digests   bool                // some key may be known by the SHA-256 of its secret alone
 	profiles  map[ProjectID][]*Access
 	models    map[ModelID]*Model
 	modelName map[string]*Model
@@ -102,7 +102,6 @@ func NewConfig(revision int64, r Resources) (*Config, error) {
 		Revision:  revision,
 		Hasher:    r.Hasher,
 		projects:  index(r.Projects, func(p *Project) ProjectID { return p.ID }),
-		keys:      index(r.APIKeys, func(k *APIKey) KeyHash { return k.Hash }),
 		profiles:  make(map[ProjectID][]*Access),
 		models:    index(r.Models, func(m *Model) ModelID { return m.ID }),
 		modelName: index(r.Models, func(m *Model) string { return m.Name }),
@@ -114,10 +113,8 @@ func NewConfig(revision int64, r Resources) (*Config, error) {
 		deployments: make(map[ModelID][]*Deployment),
 		targets:     make(map[string]*Target),
 	}
-	for _, k := range r.APIKeys {
-		if c.projects[k.ProjectID] == nil {
-			return nil, fmt.Errorf("api key %d is of no known project (%d)", k.ID, k.ProjectID)
-		}
+	if err := c.indexKeys(r.APIKeys); err != nil {
+		return nil, err
 	}
 	for _, p := range r.Providers {
 		if p.BaseURL == nil || p.BaseURL.Hostname() == "" || (p.BaseURL.Scheme != "http" && p.BaseURL.Scheme != "https") {
@@ -147,7 +144,25 @@ func NewConfig(revision int64, r Resources) (*Config, error) {
 	return c, nil
 }
 
-// APIKey returns the key with that hash, or nil. It may be revoked or expired.
+// indexKeys makes keys found by both their hashes; one in use wins over one from before a rotation.
+func (c *Config) indexKeys(keys []*APIKey) error {
+	c.keys = make(map[KeyHash]*APIKey, len(keys))
+	for _, k := range keys {
+		if c.projects[k.ProjectID] == nil {
+			return fmt.Errorf("api key %d is of no known project (%d)", k.ID, k.ProjectID)
+		}
+		c.digests = c.digests || k.Digest
+		if !k.PreviousExpiresAt.IsZero() {
+			c.keys[k.PreviousHash] = k
+		}
+	}
+	for _, k := range keys {
+		c.keys[k.Hash] = k
+	}
+	return nil
+}
+
+// APIKey returns the key with that hash, present or previous, or nil. It may be revoked or expired.
 func (c *Config) APIKey(hash KeyHash) *APIKey { return c.keys[hash] }
 
 // Project returns the project with that id, or nil.
@@ -164,11 +179,6 @@ func (c *Config) ModelByID(id ModelID) *Model { return c.models[id] }
 
 // Targets returns every target that some profile grants, in order of cluster name.
 func (c *Config) Targets() []*Target { return c.targets }
-
-// Usable says whether a key may be used at the given time.
-func (k *APIKey) Usable(now time.Time) bool {
-	return !k.Revoked && (k.ExpiresAt.IsZero() || now.Before(k.ExpiresAt))
-}
 
 func index[K comparable, V any](rows []V, key func(V) K) map[K]V {
 	m := make(map[K]V, len(rows))

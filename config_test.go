@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ls1intum/edutelligence/logos"
 )
@@ -124,22 +123,5 @@ func TestSecretsNeverPrint(t *testing.T) {
 	all := fmt.Sprintf("%v %+v %#v %s %q", secret, secret, secret, secret.Secret, secret.Secret) + string(asJSON)
 	if strings.Contains(all, "canary") {
 		t.Errorf("the secret shows in %s", all)
-	}
-}
-
-func TestExpiredAndRevokedKeysAreNotUsable(t *testing.T) {
-	now := time.Unix(1000, 0)
-	for _, c := range []struct {
-		key  logos.APIKey
-		want bool
-	}{
-		{logos.APIKey{}, true},
-		{logos.APIKey{Revoked: true}, false},
-		{logos.APIKey{ExpiresAt: now.Add(1)}, true},
-		{logos.APIKey{ExpiresAt: now}, false},
-	} {
-		if got := c.key.Usable(now); got != c.want {
-			t.Errorf("%+v usable: %t, want %t", c.key, got, c.want)
-		}
 	}
 }

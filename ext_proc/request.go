@@ -1,7 +1,6 @@
 package extproc
 
 import (
-	"slices"
 	"strconv"
 	"strings"
 
@@ -31,17 +30,18 @@ type request struct {
 	upgrade       bool
 	anthropic     bool // the caller is an Anthropic client
 
-	keys       []string // Logos keys presented, each once
-	keyHeaders []string // the headers that hold them
-	ownHeaders bool     // the caller sends provider headers of its own
-	others     []header // those that may be such headers
+	credentials []credential
 
 	profile, policy, provider, user, session string
 	proxy                                    bool
 }
 
-// A header is one as it came.
-type header struct{ name, value string }
+// A credential is what a header holds that may be an API key, or the caller's own for a provider.
+type credential struct {
+	header, value string
+	whole         string // of the header; the value may be a part of it
+	claimed       bool   // it can be for Logos alone, known or not
+}
 
 // decode reads HttpHeaders. Nothing of it keeps the encoded bytes.
 func (r *request) decode(raw []byte) error {
@@ -61,21 +61,8 @@ func (r *request) decode(raw []byte) error {
 		}
 		return nil
 	})
-	r.sortOthers()
 	r.route = dialect.ParsePath(r.path)
 	return err
-}
-
-// sortOthers tells the caller's own provider headers from those that hold a Logos key in a form that is not
-// read, which no provider may see.
-func (r *request) sortOthers() {
-	for _, h := range r.others {
-		if slices.ContainsFunc(r.keys, func(key string) bool { return key != "" && strings.Contains(h.value, key) }) {
-			r.keyHeaders = append(r.keyHeaders, h.name)
-		} else {
-			r.ownHeaders = true
-		}
-	}
 }
 
 func (r *request) decodeHeader(raw []byte) error {
@@ -115,21 +102,12 @@ func (r *request) header(name, v string) {
 	case "anthropic-version":
 		r.anthropic = true
 	case "logos_key", "logos-key":
-		r.addKey(name, strings.TrimSpace(v))
+		r.credentials = append(r.credentials, credential{name, strings.TrimSpace(v), v, true})
 	case "authorization":
-		if key, ok := logos.HeaderKey(v); ok {
-			r.addKey(name, key)
-		} else {
-			r.others = append(r.others, header{name, v})
-		}
-	case "x-api-key", "api-key":
-		if strings.HasPrefix(v, logos.KeyPrefix) {
-			r.addKey(name, v)
-		} else {
-			r.others = append(r.others, header{name, v})
-		}
-	case "x-goog-api-key":
-		r.others = append(r.others, header{name, v})
+		key, _ := logos.HeaderKey(v) // none: a scheme that is not for Logos
+		r.addCredential(name, key, v)
+	case "x-api-key", "api-key", "x-goog-api-key":
+		r.addCredential(name, strings.TrimSpace(v), v)
 	case "x-logos-profile":
 		r.profile = v
 	case "x-logos-policy":
@@ -145,12 +123,7 @@ func (r *request) header(name, v string) {
 	}
 }
 
-func (r *request) addKey(header, key string) {
-	r.keyHeaders = append(r.keyHeaders, header)
-	for _, k := range r.keys {
-		if k == key {
-			return
-		}
-	}
-	r.keys = append(r.keys, key)
+// addCredential notes what the headers hold that providers know too.
+func (r *request) addCredential(header, value, whole string) {
+	r.credentials = append(r.credentials, credential{header, value, whole, strings.HasPrefix(value, logos.KeyPrefix)})
 }

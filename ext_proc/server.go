@@ -113,6 +113,9 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 	if epoch := metadata.ValueFromIncomingContext(stream.Context(), EpochHeader); len(epoch) > 0 {
 		c.epoch = epoch[0]
 	}
+	if source := metadata.ValueFromIncomingContext(stream.Context(), SourceHeader); len(source) > 0 {
+		c.source = source[0]
+	}
 	answer, wantsBody := s.answer(c, c.onHeaders)
 	if !wantsBody {
 		s.duration.Observe(time.Since(start).Seconds())

@@ -85,11 +85,9 @@ func (t *Tx) AddProfile(ctx context.Context, project logos.ProjectID, name strin
 
 // AddAPIKey makes an API key of a project and returns its secret, which is not kept.
 func (t *Tx) AddAPIKey(ctx context.Context, project logos.ProjectID, role logos.Role, name string) (logos.Secret, error) {
-	secret := logos.NewAPIKey()
-	hash := t.store.hasher.APIKey(string(secret))
-	id, err := t.q.InsertAPIKey(ctx, db.InsertAPIKeyParams{
-		ProjectID: int64(project), Role: string(role), Name: name, Hash: hash[:], Hint: string(secret[len(secret)-4:]), Revision: t.revision,
-	})
+	values := Columns{"project_id": int64(project), "role": string(role), "name": name}
+	secret := t.NewSecret(values)
+	id, err := t.Insert(ctx, APIKeys, values)
 	return secret, t.created(ctx, APIKeys, id, err)
 }
 

@@ -77,6 +77,7 @@ func (b *builder) connectionManager(epoch string) *hcmv3.HttpConnectionManager {
 		AccessLog:                     []*accesslogv3.AccessLog{b.accessLog(epoch, b.o.CallFormat)},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{b.extension("early", &earlyv3.HeaderMutation{Mutations: b.earlyMutations()})},
 		UseRemoteAddress:              wrapperspb.Bool(true),
+		XffNumTrustedHops:             b.o.TrustedHops,
 		AlwaysSetRequestIdInResponse:  true,
 		StreamIdleTimeout:             seconds(b.o.IdleTimeout),
 		RequestTimeout:                seconds(requestTimeout),
@@ -91,7 +92,15 @@ func (b *builder) connectionManager(epoch string) *hcmv3.HttpConnectionManager {
 // sent twice would make two calls one, and Envoy obeys x-envoy-*. Unknown x-logos-* headers are read by
 // nobody, and go with the others at each cluster.
 func (b *builder) earlyMutations() []*mutationv3.HeaderMutation {
-	return []*mutationv3.HeaderMutation{removeHeader("x-request-id"), removePrefix("x-envoy-"), removePrefix("x-forwarded-")}
+	mutations := []*mutationv3.HeaderMutation{removeHeader("x-request-id"), removePrefix("x-envoy-")}
+	if b.o.TrustedHops == 0 {
+		return append(mutations, removePrefix("x-forwarded-"))
+	}
+	// Envoy finds the caller in x-forwarded-for. The others that it reads go; all of them go at each cluster.
+	for _, name := range []string{"x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-client-cert"} {
+		mutations = append(mutations, removeHeader(name))
+	}
+	return mutations
 }
 
 func (b *builder) accessLog(epoch string, format map[string]string) *accesslogv3.AccessLog {
@@ -123,7 +132,11 @@ func (b *builder) extProc(epoch string) *extprocv3.ExternalProcessor {
 	return &extprocv3.ExternalProcessor{
 		GrpcService: &corev3.GrpcService{
 			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: extProcCluster}},
-			InitialMetadata: []*corev3.HeaderValue{{Key: b.o.EpochHeader, Value: epoch}},
+			InitialMetadata: []*corev3.HeaderValue{
+				{Key: b.o.EpochHeader, Value: epoch},
+				// The peer's address, or what the trusted proxies in front say of theirs.
+				{Key: b.o.SourceHeader, Value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+			},
 		},
 		ProcessingMode: &extprocv3.ProcessingMode{
 			RequestHeaderMode: extprocv3.ProcessingMode_SEND, RequestBodyMode: extprocv3.ProcessingMode_BUFFERED,

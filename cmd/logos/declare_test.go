@@ -76,7 +76,7 @@ func TestRefusesWhatIsNoConfiguration(t *testing.T) {
 		"teams: 3":                    "no configuration",
 		"unknown: []":                 "unknown",
 		"teams: [{nome: x}]":          "nome",
-		"? {a: b}\n: c":               "mappings",
+		"? {a: b}\n: c":               "no YAML",
 		"credentials: [{secret: {}}]": "{env: NAME} or {file: PATH}",
 		"credentials: [{secret: {env: A, file: B}}]": "{env: NAME} or {file: PATH}",
 		"api_keys: [{secret: {env: 3, x: y}}]":       "",

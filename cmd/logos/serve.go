@@ -145,14 +145,14 @@ func readMasterKey(s *settings) (*store.MasterKey, error) {
 func (g *gateway) xdsOptions() xds.Options {
 	s := g.settings
 	o := xds.Options{
-		Listen: s.listen, ExtProcSocket: extProcSocket,
+		Listen: s.listen, ExtProcSocket: extProcSocket, TrustedHops: uint32(s.trustedHops),
 		MaxBodyBytes: s.maxBody, MaxResponseBytes: s.maxResponse,
 		FirstByteTimeout: s.firstByte, IdleTimeout: s.idle, MaxDuration: s.maxCall,
 		CAFile: s.caFile, CertFile: s.certFile, KeyFile: s.keyFile,
 		CallFormat: accesslog.CallFormat(extproc.Namespace + ":" + extproc.DecisionKey), AttemptFormat: accesslog.AttemptFormat(),
 		StreamFields: dialect.StreamFields(), StreamKinds: dialect.StreamKinds(), AnswerFields: dialect.AnswerFields(),
 		NumberNamespace: accesslog.NumberNamespace, TextNamespace: accesslog.TextNamespace,
-		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader,
+		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader, SourceHeader: extproc.SourceHeader,
 		Namespace: extproc.Namespace, RouteNamespace: extproc.RouteNamespace,
 	}
 	if s.logosdbOnDataPlane {

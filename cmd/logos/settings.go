@@ -26,6 +26,7 @@ type settings struct {
 	adminCertFile, adminKeyFile     string
 	caFile                          string
 	logosdbOnDataPlane              bool
+	trustedHops                     int
 	demoListen, demoURL             string
 
 	maxBody, maxResponse     int64
@@ -133,6 +134,7 @@ func readSettings(get func(string) string) (*settings, error) {
 		masterKeyFile:      r.file("LOGOS_MASTER_KEY_FILE"),
 		gatewayID:          r.text("LOGOS_GATEWAY_ID", ""),
 		logosdbOnDataPlane: r.flag("LOGOS_LOGOSDB_ON_DATA_PLANE"),
+		trustedHops:        int(r.bytes("LOGOS_TRUSTED_HOPS", 0, 0, 16)),
 		concurrency:        int(r.bytes("LOGOS_ENVOY_CONCURRENCY", 0, 0, 1024)),
 		envoyHeap:          r.bytes("LOGOS_ENVOY_HEAP_BYTES", 0, 64<<20, 1<<40),
 		maxBody:            r.bytes("LOGOS_MAX_BODY_BYTES", 32<<20, 1<<10, 256<<20),

@@ -45,15 +45,21 @@ alter table api_keys
     add column member_id bigint references members,           -- whose key it is: then its member's role counts; null: a program's
     add column prefix text not null default '',               -- the first characters, to tell keys apart
     add column hash_kind text not null default 'secret' check (hash_kind in ('secret', 'sha256')), -- what was hashed: the secret, or its SHA-256
-    add column previous_hash bytea unique,                    -- of the secret before the last rotation
+    add column previous_hash bytea,                           -- of the secret before the last rotation
+    add column previous_hash_kind text not null default 'secret' check (previous_hash_kind in ('secret', 'sha256')),
     add column previous_expires_at timestamptz,               -- until when that one works
+    add constraint api_keys_previous check ((previous_hash is null) = (previous_expires_at is null)),
     add column allowed_apis text[] not null default '{}',     -- empty: all
     add column allowed_models bigint[] not null default '{}', -- empty: all that the profile grants
     add column allowed_cidrs text[] not null default '{}',    -- source addresses; empty: all
     add column claim_hash bytea unique,                       -- of the one-time link that hands the secret over
     add column claim_expires_at timestamptz,
     add column last_used_at timestamptz,
-    alter column name set default 'key-' || nextval('api_key_names');
+    alter column name set default 'key-' || nextval('api_key_names'),
+    drop constraint api_keys_hash_key; -- an imported secret may come again after its key was deleted
+alter table api_keys set (fillfactor = 85); -- room beside each row, so that noting its last use touches no index
+create unique index api_keys_hash on api_keys (hash) where deleted_at is null;
+create unique index api_keys_previous_hash on api_keys (previous_hash) where deleted_at is null;
 update api_keys set name = default where name = '';
 create index api_keys_name on api_keys (project_id, name);
 create index api_keys_member on api_keys (member_id) where member_id is not null;

@@ -3,7 +3,7 @@ select id, team_id, name from projects where deleted_at is null order by id;
 
 -- name: LoadAPIKeys :many
 select k.id, k.project_id, k.profile_id, k.member_id, coalesce(m.role, k.role)::text as role, k.hash, k.expires_at, k.revoked_at,
-    k.previous_hash, k.previous_expires_at, k.allowed_apis, k.allowed_models, k.allowed_cidrs
+    'sha256' in (k.hash_kind, k.previous_hash_kind) as digest, k.previous_hash, k.previous_expires_at, k.allowed_apis, k.allowed_models, k.allowed_cidrs
 from api_keys k
 join projects p on p.id = k.project_id and p.deleted_at is null
 left join members m on m.id = k.member_id

@@ -12,7 +12,7 @@ import (
 
 const loadAPIKeys = `-- name: LoadAPIKeys :many
 select k.id, k.project_id, k.profile_id, k.member_id, coalesce(m.role, k.role)::text as role, k.hash, k.expires_at, k.revoked_at,
-    k.previous_hash, k.previous_expires_at, k.allowed_apis, k.allowed_models, k.allowed_cidrs
+    'sha256' in (k.hash_kind, k.previous_hash_kind) as digest, k.previous_hash, k.previous_expires_at, k.allowed_apis, k.allowed_models, k.allowed_cidrs
 from api_keys k
 join projects p on p.id = k.project_id and p.deleted_at is null
 left join members m on m.id = k.member_id
@@ -28,6 +28,7 @@ type LoadAPIKeysRow struct {
 	Hash              []byte
 	ExpiresAt         *time.Time
 	RevokedAt         *time.Time
+	Digest            bool
 	PreviousHash      []byte
 	PreviousExpiresAt *time.Time
 	AllowedApis       []string
@@ -53,6 +54,7 @@ func (q *Queries) LoadAPIKeys(ctx context.Context) ([]LoadAPIKeysRow, error) {
 			&i.Hash,
 			&i.ExpiresAt,
 			&i.RevokedAt,
+			&i.Digest,
 			&i.PreviousHash,
 			&i.PreviousExpiresAt,
 			&i.AllowedApis,
