@@ -300,6 +300,12 @@ func (s *apiKeyServer) ClaimApiKey(ctx context.Context, r *adminv1.ClaimApiKeyRe
 	return s.withSecret(ctx, int64(id), secret, err)
 }
 
+// Claim hands the key of a claim link over, for the page.
+func (s *Service) Claim(ctx context.Context, token string) (logos.Secret, error) {
+	_, secret, err := s.claim(ctx, logos.Secret(token))
+	return secret, err
+}
+
 func (s *Service) claim(ctx context.Context, token logos.Secret) (id logos.APIKeyID, secret logos.Secret, err error) {
 	err = s.do(ctx, func(ctx context.Context, c *change) error {
 		id, secret, err = c.Claim(ctx, token, time.Now())

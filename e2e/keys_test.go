@@ -170,6 +170,10 @@ func TestBehindATrustedProxyTheCallersAddressCounts(t *testing.T) {
 			t.Errorf("from elsewhere, with %q: %v", headers, r)
 		}
 	}
+	// Where no proxy says anything, the peer counts.
+	if r := g.callFrom(otherAddress, "http://"+g.data, key); r.status != 403 || r.code() != "source_not_allowed" {
+		t.Errorf("past the proxy: %v", r)
+	}
 	p.mustNotHold(t, "127.0.0.2", otherAddress, "x-forwarded", "x-logos")
 }
 

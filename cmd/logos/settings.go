@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -156,6 +157,16 @@ func readSettings(get func(string) string) (*settings, error) {
 		return nil, errors.Join(r.errs...)
 	}
 	return s, nil
+}
+
+// dataURL is where the data plane answers on this machine.
+func (s *settings) dataURL() *url.URL { return listenURL(s.listen, s.certFile != "") }
+
+// adminURL is where the admin port answers on this machine.
+func (s *settings) adminURL() *url.URL { return listenURL(s.adminListen, s.adminCertFile != "") }
+
+func listenURL(listen string, tls bool) *url.URL {
+	return &url.URL{Scheme: map[bool]string{true: "https", false: "http"}[tls], Host: reachable(listen)}
 }
 
 // paths finds directories and programs; those that `make runtime` fetches lie beside the folder of the

@@ -283,9 +283,7 @@ func reachable(address string) string {
 // announce prints what a person needs first.
 func (u *supervisor) announce(took time.Duration) {
 	s := u.settings
-	scheme := map[bool]string{true: "https", false: "http"}
-	data := scheme[s.certFile != ""] + "://" + reachable(s.listen)
-	admin := scheme[s.adminCertFile != ""] + "://" + reachable(s.adminListen)
+	data, admin := s.dataURL(), s.adminURL()
 	fmt.Fprintf(u.out, `
 Logos is ready (%s).
 
