@@ -115,7 +115,7 @@ func (t *Tx) AddCredential(ctx context.Context, provider logos.ProviderID, secre
 	if err == nil || !errors.Is(err, pgx.ErrNoRows) {
 		return logos.CredentialID(id), err
 	}
-	s, err := t.store.master.seal(string(secret))
+	s, err := t.seal(ctx, secret)
 	if err != nil {
 		return 0, fmt.Errorf("encrypt a credential: %w", err)
 	}
