@@ -72,6 +72,35 @@ func Exists(dataDir string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
+// Running returns the connection string of the server that runs on a data directory, or "" if none does.
+func Running(dataDir string) (string, error) {
+	place, err := readPointer(dataDir)
+	if err != nil {
+		return "", err
+	}
+	s := &Server{opt: Options{DataDir: dataDir}, place: place}
+	if place == "" {
+		s.place = filepath.Join(dataDir, placeDir)
+	}
+	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for a running Postgres: %w", err)
+	}
+	// See clearLeftovers for its lines.
+	l := strings.Split(string(text), "\n")
+	if len(l) < 5 || l[4] == "" || !answers(l[4], l[3]) {
+		return "", nil
+	}
+	if err := s.readPassword(); err != nil {
+		return "", err
+	}
+	s.socket = l[4]
+	return s.URL(), nil
+}
+
 // Prepare makes everything ready for a start of the server; on the first it creates the database, which
 // takes a second or two. The caller holds the lock of the data directory, and has ended what an earlier
 // run left behind.

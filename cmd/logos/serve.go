@@ -64,7 +64,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	if s.databaseURL == "" {
 		return finalError{errors.New("DATABASE_URL is not set: `logos up` brings a Postgres of its own, `logos serve` needs one")}
 	}
-	master, err := readMasterKey(s)
+	keys, err := s.masterKeys()
 	if err != nil {
 		return finalError{err}
 	}
@@ -80,7 +80,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	g.applied = promauto.With(g.registry).NewGauge(prometheus.GaugeOpts{
 		Name: "logos_config_applied_revision", Help: "Revision of the configuration that decisions use.",
 	})
-	if g.store, err = openStore(ctx, s.databaseURL, master, log); err != nil {
+	if g.store, err = openStore(ctx, s.databaseURL, keys, log); err != nil {
 		return err
 	}
 	defer g.store.Close()
@@ -96,7 +96,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 }
 
 // openStore connects, migrates and unlocks.
-func openStore(ctx context.Context, url string, master *store.MasterKey, log *zap.Logger) (*store.Store, error) {
+func openStore(ctx context.Context, url string, keys *store.Keyring, log *zap.Logger) (*store.Store, error) {
 	s, err := store.Open(ctx, url, log)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func openStore(ctx context.Context, url string, master *store.MasterKey, log *za
 		s.Close()
 		return nil, err
 	}
-	if err := s.Unlock(ctx, master); err != nil {
+	if err := s.Unlock(ctx, keys); err != nil {
 		s.Close()
 		if errors.Is(err, store.ErrWrongKey) {
 			err = finalError{err}
@@ -113,33 +113,6 @@ func openStore(ctx context.Context, url string, master *store.MasterKey, log *za
 		return nil, err
 	}
 	return s, nil
-}
-
-func migrate(ctx context.Context, s *settings, log *zap.Logger) error {
-	if s.databaseURL == "" {
-		return finalError{errors.New("DATABASE_URL is not set")}
-	}
-	db, err := store.Open(ctx, s.databaseURL, log)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	return db.Migrate(ctx)
-}
-
-func readMasterKey(s *settings) (*store.MasterKey, error) {
-	text := s.masterKey
-	if s.masterKeyFile != "" {
-		b, err := os.ReadFile(s.masterKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the master key: %w", err)
-		}
-		text = string(b)
-	}
-	if text == "" {
-		return nil, errors.New("there is no master key: set LOGOS_MASTER_KEY or LOGOS_MASTER_KEY_FILE to the one that the database was initialised with; for a new database, make one with `openssl rand -base64 32` and keep it safe")
-	}
-	return store.ParseMasterKey(text)
 }
 
 func (g *gateway) xdsOptions() xds.Options {
@@ -180,6 +153,8 @@ func (g *gateway) run(ctx context.Context) error {
 	parts.Go(func() error { return reader.Run(ctx) })
 	parts.Go(func() error { return g.calls.Maintain(ctx, g.settings.minFree) })
 	parts.Go(func() error { return g.partitions(ctx) })
+	parts.Go(func() error { return g.retain(ctx) })
+	parts.Go(func() error { return g.watchKey(ctx) })
 	parts.Go(func() error { return g.seedDemo(ctx) })
 	parts.Go(func() error { return g.tellSetup(ctx) })
 	servers.run(ctx, parts)
