@@ -1,6 +1,7 @@
 // Package postgres runs the embedded Postgres server of `logos up`: it finds a place and a user for it,
-// creates the database on the first start, and says how to start it and how to connect. It knows nothing
-// of what is stored; that is package store.
+// creates the database on the first start, and says how to start it and how to connect. It also runs
+// Postgres's own programs that dump and load a database, this one or another. It knows nothing of what is
+// stored; that is package store.
 //
 // The server listens on a Unix socket only, in a directory of mode 0700, and asks for a random password
 // that is kept beside it in the data directory. It survives its supervisor and the machine's power: fsync

@@ -28,6 +28,9 @@ func NewKeyring(read func() (text string, err error)) (*Keyring, error) {
 // ID names the first key without telling it.
 func (k *Keyring) ID() string { return k.first().id }
 
+// Has says whether a key is given.
+func (k *Keyring) Has(id string) bool { return k.known(id) != nil }
+
 // String returns "[redacted]".
 func (k *Keyring) String() string { return "[redacted]" }
 

@@ -29,12 +29,27 @@ func (s *settings) masterKeys() (*store.Keyring, error) {
 	})
 }
 
+// masterKeyPath is where `logos up` keeps the master key.
+func (s *settings) masterKeyPath() string { return filepath.Join(s.dataDir, masterKeyFile) }
+
 // findMasterKey makes the file in the data directory the master key's, unless the environment names another.
 func (s *settings) findMasterKey() {
-	path := filepath.Join(s.dataDir, masterKeyFile)
-	if _, err := os.Stat(path); err == nil && s.masterKey == "" && s.masterKeyFile == "" {
-		s.masterKeyFile = path
+	if _, err := os.Stat(s.masterKeyPath()); err == nil && s.masterKey == "" && s.masterKeyFile == "" {
+		s.masterKeyFile = s.masterKeyPath()
 	}
+}
+
+// hasKey says, for people, whether a master key is given.
+func (s *settings) hasKey(id string) string {
+	s.findMasterKey()
+	keys, err := s.masterKeys()
+	switch {
+	case err != nil:
+		return ", where there is none yet"
+	case !keys.Has(id):
+		return ", where there is another"
+	}
+	return ", where it is already"
 }
 
 // rekey puts the database under the first master key.

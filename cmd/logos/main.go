@@ -33,6 +33,8 @@ const usage = `Usage: logos <command>
   migrate [--to N] [--yes]
                         bring the database's schema up to date, or to version N; --yes: also if that loses data
   rekey                 put the database under the first of several master keys
+  backup --to FILE      write the database and what this gateway has not stored yet into one file
+  restore --from FILE   fill an empty database and data directory from such a file
   health                say by the exit code whether the serve beside it answers
   version               print the version
 
@@ -98,6 +100,16 @@ func find(name string, flags *flag.FlagSet, stdout io.Writer) command {
 		}
 	case "rekey":
 		return rekey
+	case "backup":
+		to := flags.String("to", "", "file to write")
+		return func(ctx context.Context, s *settings, log *zap.Logger) error {
+			return makeBackup(ctx, s, *to, stdout, log)
+		}
+	case "restore":
+		from := flags.String("from", "", "file to read")
+		return func(ctx context.Context, s *settings, log *zap.Logger) error {
+			return restore(ctx, s, *from, stdout, log)
+		}
 	case "health":
 		return health
 	}

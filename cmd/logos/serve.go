@@ -25,6 +25,7 @@ import (
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/accesslog"
 	"github.com/ls1intum/edutelligence/logos/api"
+	"github.com/ls1intum/edutelligence/logos/backup"
 	"github.com/ls1intum/edutelligence/logos/demo"
 	"github.com/ls1intum/edutelligence/logos/dialect"
 	"github.com/ls1intum/edutelligence/logos/envoy"
@@ -38,7 +39,6 @@ import (
 const (
 	xdsSocket     = "xds.sock"
 	extProcSocket = "ext_proc.sock"
-	gatewayFile   = "gateway.id"
 	demoKeyFile   = "demo.key" // in the data directory
 )
 
@@ -249,19 +249,24 @@ func (g *gateway) tellSetup(ctx context.Context) error {
 
 // gatewayID names this gateway in what it records; it stays with the run directory, whose logs it names.
 func gatewayID(s *settings) (string, error) {
-	if s.gatewayID != "" {
-		return s.gatewayID, nil
-	}
-	path := filepath.Join(s.runDir, gatewayFile)
-	text, err := os.ReadFile(path)
-	if id := strings.TrimSpace(string(text)); err == nil && id != "" {
+	id := knownGatewayID(s)
+	if id != "" {
 		return id, nil
 	}
-	id := strings.ToLower(rand.Text())
-	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+	id = strings.ToLower(rand.Text())
+	if err := os.WriteFile(filepath.Join(s.runDir, backup.IDFile), []byte(id+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("keep the gateway's id: %w", err)
 	}
 	return id, nil
+}
+
+// knownGatewayID returns "" where no gateway ran yet.
+func knownGatewayID(s *settings) string {
+	if s.gatewayID != "" {
+		return s.gatewayID
+	}
+	text, _ := os.ReadFile(filepath.Join(s.runDir, backup.IDFile))
+	return strings.TrimSpace(string(text))
 }
 
 // listeners is what the gateway serves.

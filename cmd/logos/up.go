@@ -179,7 +179,7 @@ func (u *supervisor) ensureMasterKey(ctx context.Context) error {
 	if s.masterKey != "" || s.masterKeyFile != "" {
 		return nil
 	}
-	path := filepath.Join(s.dataDir, masterKeyFile)
+	path := s.masterKeyPath()
 	if _, err := os.Stat(path); err == nil {
 		s.findMasterKey()
 		return nil
