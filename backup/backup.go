@@ -30,6 +30,9 @@ type Gateway struct {
 	Program     string // version of this program
 }
 
+// flushed is longer than Envoy keeps lines of its access log back.
+const flushed = 200 * time.Millisecond
+
 // errMoved says that a file came or went while the snapshot was taken.
 var errMoved = errors.New("the run directory changed")
 
@@ -104,6 +107,12 @@ func (a *archive) fill(ctx context.Context, g Gateway, s store.Snapshot, files [
 		return fmt.Errorf("the database is of Postgres %d, which pg_dump of Postgres %d can't read: set LOGOS_POSTGRES to the directory of a Postgres %d", s.Server, a.manifest.Client, s.Server)
 	}
 	a.manifest.Schema, a.manifest.KeyID, a.manifest.Server = s.Schema, s.KeyID, s.Server
+	// Envoy keeps the lines of calls that ended just now back for 20 ms.
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(flushed):
+	}
 	// The database comes last, so that it is restored when everything else is in place.
 	for _, f := range files {
 		if err := a.add(runPrefix+f.name, f.copy); err != nil {
