@@ -119,7 +119,7 @@ func (t *Tx) AddCredential(ctx context.Context, provider logos.ProviderID, secre
 	if err == nil || !errors.Is(err, pgx.ErrNoRows) {
 		return logos.CredentialID(id), err
 	}
-	s, err := t.store.master.seal(string(secret))
+	s, err := t.seal(ctx, secret)
 	if err != nil {
 		return 0, fmt.Errorf("encrypt a credential: %w", err)
 	}
@@ -130,8 +130,8 @@ func (t *Tx) AddCredential(ctx context.Context, provider logos.ProviderID, secre
 }
 
 // Seal adds the columns of a credential's secret, encrypted.
-func (t *Tx) Seal(values Columns, secret logos.Secret) error {
-	s, err := t.store.master.seal(string(secret))
+func (t *Tx) Seal(ctx context.Context, values Columns, secret logos.Secret) error {
+	s, err := t.seal(ctx, secret)
 	if err != nil {
 		return fmt.Errorf("encrypt a credential: %w", err)
 	}

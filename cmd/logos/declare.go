@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -177,33 +176,34 @@ func (d *declaration) resolve(item *yaml.Node, name string, get func(string) (st
 	return nil
 }
 
+// declared is what the command apply is given.
+type declared struct {
+	path          *string
+	dryRun, prune *bool
+}
+
 // apply makes the resources what a file says.
-func apply(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) error {
-	flags := flag.NewFlagSet("apply", flag.ContinueOnError)
-	flags.SetOutput(errs)
-	path := flags.String("f", "", "the file, or - for standard input")
-	dryRun := flags.Bool("dry-run", false, "show what would change, and change nothing")
-	prune := flags.Bool("prune", false, "delete what the file does not mention, of the kinds that it does")
-	if err := flags.Parse(args); err != nil || *path == "" || flags.NArg() > 0 {
-		return finalError{errors.New("usage: logos apply -f FILE [--dry-run] [--prune]")}
+func (d declared) apply(ctx context.Context, in io.Reader, out io.Writer) error {
+	if *d.path == "" {
+		return finalError{errors.New("say which file: logos apply -f FILE")}
 	}
-	text, err := readDeclared(*path, in)
+	text, err := readDeclared(*d.path, in)
 	if err != nil {
 		return finalError{err}
 	}
-	d, err := readYAML(text, os.LookupEnv, os.ReadFile)
+	wanted, err := readYAML(text, os.LookupEnv, os.ReadFile)
 	if err != nil {
-		return finalError{fmt.Errorf("%s: %w", *path, err)}
+		return finalError{fmt.Errorf("%s: %w", *d.path, err)}
 	}
 	c, err := newClient(os.Getenv)
 	if err != nil {
 		return err
 	}
-	answer, err := c.apply(ctx, d, *dryRun, *prune)
+	answer, err := c.apply(ctx, wanted, *d.dryRun, *d.prune)
 	if err != nil {
 		return err
 	}
-	writePlan(out, answer.GetChanges(), *dryRun)
+	writePlan(out, answer.GetChanges(), *d.dryRun)
 	return nil
 }
 

@@ -8,7 +8,9 @@ where p.deleted_at is null
   and exists (select from providers q where q.name = p.name and q.deleted_at is null and q.id < p.id);
 create unique index providers_unique_name on providers (name) where deleted_at is null;
 
+-- Numbers go on where those end that are there: of a database that was at this version before.
 create sequence credential_names;
+select setval('credential_names', (select coalesce(max(substring(name from '^credential-([0-9]{1,15})$')::bigint), 0) + 1 from credentials), false);
 alter table credentials alter column name set default 'credential-' || nextval('credential_names');
 update credentials set name = default where name = '';
 create unique index credentials_name on credentials (provider_id, name) where deleted_at is null;
@@ -39,6 +41,7 @@ create unique index members_email on members (lower(email)) where deleted_at is 
 create index members_team on members (team_id, id);
 
 create sequence api_key_names;
+select setval('api_key_names', (select coalesce(max(substring(name from '^key-([0-9]{1,15})$')::bigint), 0) + 1 from api_keys), false);
 alter table api_keys
     drop constraint api_keys_role_check,
     add constraint api_keys_role_check check (role in ('root', 'admin', 'team_owner', 'member', 'viewer', 'service')),
