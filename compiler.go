@@ -37,6 +37,7 @@ type Compiler struct {
 	shared  map[ModelID][]Candidate   // of models whose deployments all have credentials of their own
 	access  map[ProfileID]*Access
 	targets map[targetKey]*usedTarget
+	digests int // keys with Digest
 	last    *Config
 }
 
@@ -125,7 +126,10 @@ func (c *Compiler) merge(ch *Changes) *dirt {
 	mergeRows(c.members, ch.Members, ch.Gone.Members, func(m *Member) MemberID { return m.ID },
 		func(id MemberID, _ *Member) { d.members[id] = true })
 	mergeRows(c.keys, ch.APIKeys, ch.Gone.APIKeys, func(k *APIKey) APIKeyID { return k.ID },
-		func(id APIKeyID, was *APIKey) { d.keys[id] = was })
+		func(id APIKeyID, was *APIKey) {
+			d.keys[id] = was
+			c.digests += c.keys[id].countDigest() - was.countDigest()
+		})
 	mergeRows(c.profiles, ch.Profiles, ch.Gone.Profiles, func(p *Profile) ProfileID { return p.ID },
 		func(id ProfileID, _ *Profile) { d.profiles[id] = true })
 	mergeRows(c.providers, ch.Providers, ch.Gone.Providers, func(p *Provider) ProviderID { return p.ID },
@@ -231,7 +235,15 @@ func (c *Compiler) editKeys(d *dirt, next *Config) {
 			previous.put(k.PreviousHash, k)
 		}
 	}
-	next.keys, next.previous = present.table, previous.table
+	next.keys, next.previous, next.digests = present.table, previous.table, c.digests > 0
+}
+
+// countDigest returns 1 for a key with Digest, else 0.
+func (k *APIKey) countDigest() int {
+	if k != nil && k.Digest {
+		return 1
+	}
+	return 0
 }
 
 // effective returns a key as it works: with its member's role. It is nil if the key, its project or its

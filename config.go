@@ -31,6 +31,7 @@ type Config struct {
 	projects  map[ProjectID]*Project
 	keys      *keyTable // by the hash of the present secret
 	previous  *keyTable // by the hash of the secret before the last rotation
+	digests   bool      // some key may be known by the SHA-256 of its secret alone
 	profiles  map[ProjectID][]*Access
 	models    map[ModelID]*Model
 	modelName map[string]*Model

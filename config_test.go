@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ls1intum/edutelligence/logos"
 )
@@ -120,30 +119,5 @@ func TestSecretsNeverPrint(t *testing.T) {
 	all := fmt.Sprintf("%v %+v %#v %s %q", secret, secret, secret, secret.Secret, secret.Secret) + string(asJSON)
 	if strings.Contains(all, "canary") {
 		t.Errorf("the secret shows in %s", all)
-	}
-}
-
-func TestExpiredAndRevokedKeysAreNotUsable(t *testing.T) {
-	now := time.Unix(1000, 0)
-	before := logos.KeyHash{2}
-	for _, c := range []struct {
-		key            logos.APIKey
-		want, previous bool
-	}{
-		{logos.APIKey{}, true, false},
-		{logos.APIKey{Revoked: true}, false, false},
-		{logos.APIKey{ExpiresAt: now.Add(1)}, true, false},
-		{logos.APIKey{ExpiresAt: now}, false, false},
-		{logos.APIKey{PreviousHash: before, PreviousExpiresAt: now.Add(1)}, true, true},
-		{logos.APIKey{PreviousHash: before, PreviousExpiresAt: now}, true, false},
-		{logos.APIKey{PreviousHash: before, PreviousExpiresAt: now.Add(1), ExpiresAt: now}, false, false},
-		{logos.APIKey{PreviousHash: before, PreviousExpiresAt: now.Add(1), Revoked: true}, false, false},
-	} {
-		if got := c.key.Usable(c.key.Hash, now); got != c.want {
-			t.Errorf("%+v usable: %t, want %t", c.key, got, c.want)
-		}
-		if got := c.key.Usable(before, now); got != c.previous {
-			t.Errorf("%+v usable with its previous secret: %t, want %t", c.key, got, c.previous)
-		}
 	}
 }

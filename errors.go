@@ -17,6 +17,7 @@ const (
 	Denied               // who asks is known and may not
 	NotFound             // there is no such thing
 	Exists               // there is such a thing already
+	Conflict             // it is not in the state that the request needs
 	Exhausted            // a limit is reached
 	TooLarge             // more bytes than a limit allows
 	Unavailable          // try again later

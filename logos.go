@@ -76,6 +76,12 @@ const (
 	APIMessages    API = "messages"
 )
 
+// What the APIs of a key can hold beside the model APIs.
+const (
+	ScopeModels      = "models"      // the list of models
+	ScopePassthrough = "passthrough" // everything that passes through, whatever its path
+)
+
 // A Project is an application, service or course that calls models, and the first payer.
 type Project struct {
 	ID     ProjectID
@@ -104,8 +110,9 @@ type APIKey struct {
 	// there is none.
 	PreviousHash      KeyHash
 	PreviousExpiresAt time.Time
+	Digest            bool // one of the hashes is that of an imported SHA-256, see [Hasher.APIKeyDigest]
 
-	APIs    []string       // scopes, like "chat" or "passthrough"; empty: all
+	APIs    []string       // scopes: an API, [ScopeModels] or [ScopePassthrough]; empty: all
 	Models  []ModelID      // empty: all that its profiles grant
 	Sources []netip.Prefix // addresses from which it may be used; empty: all
 }

@@ -16,7 +16,7 @@ func (r *Reader) house(ctx context.Context, now time.Time) {
 	r.discover()
 	for _, e := range r.epochs {
 		r.watch(e, now)
-		r.rotate(ctx, e)
+		r.rotate(ctx, e, now)
 		r.settleOverdue(e, now)
 	}
 	r.loseOverdue(now)
@@ -126,13 +126,16 @@ func (r *Reader) lose(e *epoch, i *inflight.Intent, now time.Time) {
 	r.settle(e, p, p.lose(ran, now), now)
 }
 
-// rotate renames a log that has grown, and tells Envoy to start a new one.
-func (r *Reader) rotate(ctx context.Context, e *epoch) {
+// rotate renames a log that has grown or aged, and tells Envoy to start a new one.
+func (r *Reader) rotate(ctx context.Context, e *epoch, now time.Time) {
 	if !r.envoys.Connected(e.name) {
 		return
 	}
+	if e.since.IsZero() || e.sinceGeneration != e.log.at.generation {
+		e.since, e.sinceGeneration = now, e.log.at.generation
+	}
 	size, renamed := e.log.size()
-	if size >= r.opt.RotateBytes && !renamed {
+	if due := size >= r.opt.RotateBytes || size > 0 && now.Sub(e.since) >= r.opt.RotateAfter; due && !renamed {
 		if err := e.log.rotate(); err != nil {
 			r.log.Error("an access log could not be rotated", zap.Error(err))
 			return

@@ -2,33 +2,33 @@ package api
 
 import (
 	"context"
-	"errors"
-	"net/http"
 	"time"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
-	"go.uber.org/zap"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
-	"github.com/ls1intum/edutelligence/logos/dialect"
+	"github.com/ls1intum/edutelligence/logos/sql"
 )
 
+// callServer shows the records of calls.
 type callServer struct {
 	adminv1.UnimplementedCallServiceServer
-	service *Service
+	*Service
 }
 
-// GetCall shows one call.
 func (s *callServer) GetCall(ctx context.Context, r *adminv1.GetCallRequest) (*adminv1.Call, error) {
-	c, err := s.service.Call(ctx, logos.CallID(r.GetId()))
+	c, err := s.store.Call(ctx, callerOf(ctx).scope, logos.CallID(r.GetId()))
 	if err != nil {
 		return nil, err
 	}
 	return callMessage(c), nil
+}
+
+func (s *callServer) ListCalls(ctx context.Context, r *adminv1.ListCallsRequest) (*adminv1.ListCallsResponse, error) {
+	items, next, err := list[*adminv1.Call](ctx, s.Service, store.Calls, r)
+	return &adminv1.ListCallsResponse{Calls: items, NextPageToken: next}, err
 }
 
 func callMessage(c *logos.Call) *adminv1.Call {
@@ -66,21 +66,4 @@ func attemptMessage(a *logos.Attempt) *adminv1.Attempt {
 		m.Meters = append(m.Meters, &adminv1.Meter{Meter: string(r.Meter), Quantity: r.Quantity, Estimated: r.Estimated})
 	}
 	return m
-}
-
-// adminError writes an error of the admin API: {"error": {"code", "message"}}.
-func (h *handler) adminError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error) {
-	if e, ok := errors.AsType[*logos.Error](err); ok {
-		writeJSON(w, dialect.Status(e.Kind), map[string]any{"error": map[string]any{"code": e.Code, "message": e.Message}})
-		return
-	}
-	if s, ok := status.FromError(err); ok { // of the gateway itself: a path or a value that does not parse
-		code := runtime.HTTPStatusFromCode(s.Code())
-		if code < http.StatusInternalServerError {
-			writeJSON(w, code, map[string]any{"error": map[string]any{"code": "invalid_request", "message": s.Message()}})
-			return
-		}
-	}
-	h.log.Error("an admin call failed", zap.String("path", r.URL.Path), zap.Error(err))
-	writeJSON(w, http.StatusInternalServerError, map[string]any{"error": map[string]any{"code": "internal_error", "message": "the gateway failed: see its log"}})
 }

@@ -22,6 +22,17 @@ func (g *gateway) admin(path, key string) (status int, answer object) {
 	return g.do(g.handler, r)
 }
 
+// reason returns the stable code in an error of the admin API.
+func reason(answer object) string {
+	details, _ := answer["details"].([]any)
+	if len(details) == 0 {
+		return ""
+	}
+	info, _ := details[0].(object)
+	code, _ := info["reason"].(string)
+	return code
+}
+
 func TestShowsACall(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t)
@@ -63,20 +74,20 @@ func TestShowsCallsToTheRootKeyAlone(t *testing.T) {
 		status    int
 		code      string
 	}{
-		{"/admin/v1/calls/" + callID, "", 401, "invalid_api_key"},
-		{"/admin/v1/calls/" + callID, "lg-another", 401, "invalid_api_key"},
-		{"/admin/v1/calls/" + callID, "sk-x", 401, "invalid_api_key"},
-		{"/admin/v1/nothing", "", 401, "invalid_api_key"},
-		{"/admin/v1/calls/" + callID, g.root, 404, "not_found"},
-		{"/admin/v1/calls/x", g.root, 400, "invalid_id"},
-		{"/admin/v1/calls/" + strings.ReplaceAll(callID, "-", "_"), g.root, 400, "invalid_id"},
-		{"/admin/v1/nothing", g.root, 404, "invalid_request"},
+		{"/admin/v1/calls/" + callID, "", 401, "INVALID_API_KEY"},
+		{"/admin/v1/calls/" + callID, "lg-another", 401, "INVALID_API_KEY"},
+		{"/admin/v1/calls/" + callID, "sk-x", 401, "INVALID_API_KEY"},
+		{"/admin/v1/calls/" + callID, g.root, 404, "NOT_FOUND"},
+		{"/admin/v1/calls/x", g.root, 400, "INVALID_FIELD"},
+		{"/admin/v1/calls/" + strings.ReplaceAll(callID, "-", "_"), g.root, 400, "INVALID_FIELD"},
 	} {
 		status, answer := g.admin(c.path, c.key)
-		inner, _ := answer["error"].(object)
-		if text, _ := inner["message"].(string); status != c.status || inner["code"] != c.code || text == "" {
+		if status != c.status || reason(answer) != c.code || answer["message"] == "" {
 			t.Errorf("%s with the key %.6q answers %d %v, want %d %s", c.path, c.key, status, answer, c.status, c.code)
 		}
+	}
+	if status, _ := g.admin("/admin/v1/nothing", g.root); status != 404 {
+		t.Errorf("an unknown path answers %d", status)
 	}
 	r := request(http.MethodGet, "/admin/v1/calls/"+callID, "")
 	r.Header.Set("logos-key", g.root)

@@ -192,7 +192,7 @@ func TestAdministersWithTheRootKeyAlone(t *testing.T) {
 	t.Parallel()
 	g := content(t)
 	var member logos.Secret
-	if _, err := g.store.Change(t.Context(), func(ctx context.Context, tx *store.Tx) (err error) {
+	if _, err := g.store.Change(t.Context(), store.Actor{}, func(ctx context.Context, tx *store.Tx) (err error) {
 		member, err = tx.AddAPIKey(ctx, 1, logos.RoleMember, "")
 		return err
 	}); err != nil {

@@ -5,19 +5,14 @@
 package api
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/hex"
-	"fmt"
 	"net/http"
+	"net/url"
+	"strings"
 
-	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"go.uber.org/zap"
-	"google.golang.org/protobuf/encoding/protojson"
-
-	"github.com/ls1intum/edutelligence/logos"
-	"github.com/ls1intum/edutelligence/logos/api/adminv1"
 )
 
 // A SetupToken allows a first set-up from another machine.
@@ -34,37 +29,36 @@ func (t SetupToken) matches(given string) bool {
 	return t != "" && subtle.ConstantTimeCompare([]byte(t), []byte(given)) == 1
 }
 
-type handler struct {
+// A Handler serves the admin port: /admin/v1, by gRPC and REST, and /logosdb.
+type Handler struct {
 	service *Service
 	token   SetupToken
 	log     *zap.Logger
+	mux     *http.ServeMux
+	admin   *admin
 }
 
-// NewHandler serves /admin/v1 and /logosdb.
-func NewHandler(s *Service, token SetupToken, log *zap.Logger) (http.Handler, error) {
-	h := &handler{service: s, token: token, log: log}
-	mux := http.NewServeMux()
-	h.logosdb(mux)
-	gateway := runtime.NewServeMux(
-		runtime.WithErrorHandler(h.adminError),
-		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{MarshalOptions: protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}}),
-		runtime.WithIncomingHeaderMatcher(func(string) (string, bool) { return "", false }),
-	)
-	if err := adminv1.RegisterCallServiceHandlerServer(context.Background(), gateway, &callServer{service: s}); err != nil {
-		return nil, fmt.Errorf("register the admin API: %w", err)
+// NewHandler makes a handler. dataPlane is where calls are answered. Close ends what it started.
+func NewHandler(s *Service, token SetupToken, dataPlane *url.URL, log *zap.Logger) (*Handler, error) {
+	h := &Handler{service: s, token: token, log: log, mux: http.NewServeMux()}
+	var err error
+	if h.admin, err = newAdmin(s, log); err != nil {
+		return nil, err
 	}
-	mux.Handle("/admin/v1/", h.requireRoot(gateway))
-	return mux, nil
+	h.logosdb(h.mux)
+	h.mux.Handle("/admin/v1/", h.admin)
+	h.mux.Handle(claimPath, claimPage(s, dataPlane, log))
+	return h, nil
 }
 
-// requireRoot lets the holders of root keys in.
-func (h *handler) requireRoot(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key, _ := logos.HeaderKey(r.Header.Get("Authorization"))
-		if err := h.service.requireRoot(r.Context(), key); err != nil {
-			h.adminError(r.Context(), nil, nil, w, r, err)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+// Close ends calls under way.
+func (h *Handler) Close() { h.admin.close() }
+
+// ServeHTTP answers a request; calls by gRPC come over HTTP/2.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, "/logos.admin.v1.") {
+		h.admin.ServeHTTP(w, r)
+		return
+	}
+	h.mux.ServeHTTP(w, r)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"path"
 	"strconv"
 	"strings"
 
@@ -25,7 +26,7 @@ const maxRequest = 1 << 20
 type setupCall func(ctx context.Context, f *fields) (map[string]any, error)
 
 // logosdb serves the set-up calls of the original Logos, whose shapes are fixed.
-func (h *handler) logosdb(mux *http.ServeMux) {
+func (h *Handler) logosdb(mux *http.ServeMux) {
 	mux.HandleFunc("POST /logosdb/setup", func(w http.ResponseWriter, r *http.Request) {
 		h.answer(w, r, func(ctx context.Context, f *fields) (map[string]any, error) { return h.setup(ctx, r, f) })
 	})
@@ -45,11 +46,13 @@ func (h *handler) logosdb(mux *http.ServeMux) {
 }
 
 // answer reads the fields, makes the call and writes its outcome.
-func (h *handler) answer(w http.ResponseWriter, r *http.Request, call setupCall) {
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, call setupCall) {
 	f, err := readFields(w, r)
 	var out map[string]any
 	if err == nil {
-		out, err = call(r.Context(), f)
+		source, _, _ := net.SplitHostPort(r.RemoteAddr)
+		c := &caller{method: path.Base(r.URL.Path), source: source}
+		out, err = call(withCaller(r.Context(), c), f)
 	}
 	if err == nil {
 		writeJSON(w, http.StatusOK, out)
@@ -71,11 +74,13 @@ func setupStatus(e *logos.Error) int {
 	return dialect.Status(e.Kind)
 }
 
-func (h *handler) root(call setupCall) setupCall {
+func (h *Handler) root(call setupCall) setupCall {
 	return func(ctx context.Context, f *fields) (map[string]any, error) {
-		if err := h.service.requireRoot(ctx, f.key()); err != nil {
+		p, err := h.service.requireRoot(ctx, f.key())
+		if err != nil {
 			return nil, err
 		}
+		callerOf(ctx).Principal = *p
 		return call(ctx, f)
 	}
 }
@@ -83,7 +88,7 @@ func (h *handler) root(call setupCall) setupCall {
 // setupHeader carries the set-up token.
 const setupHeader = "X-Logos-Setup-Token"
 
-func (h *handler) setup(ctx context.Context, r *http.Request, f *fields) (map[string]any, error) {
+func (h *Handler) setup(ctx context.Context, r *http.Request, f *fields) (map[string]any, error) {
 	name, base := f.text("provider_name"), f.text("base_url")
 	if f.err != nil {
 		return nil, f.err
@@ -99,7 +104,7 @@ func (h *handler) setup(ctx context.Context, r *http.Request, f *fields) (map[st
 }
 
 // fromHere says whether a request comes from this machine, from no browser and through no proxy.
-func (h *handler) fromHere(r *http.Request) bool {
+func (h *Handler) fromHere(r *http.Request) bool {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !peer.Addr().Unmap().IsLoopback() || r.Header.Get("Origin") != "" {
 		return false
@@ -120,7 +125,7 @@ func (h *handler) fromHere(r *http.Request) bool {
 	return err == nil && address.IsLoopback()
 }
 
-func (h *handler) addProvider(ctx context.Context, f *fields) (map[string]any, error) {
+func (h *Handler) addProvider(ctx context.Context, f *fields) (map[string]any, error) {
 	name, base, key := f.text("provider_name"), f.text("base_url"), f.given("api_key")
 	authName, authFormat := f.text("auth_name"), f.text("auth_format")
 	if f.err != nil {
@@ -130,7 +135,7 @@ func (h *handler) addProvider(ctx context.Context, f *fields) (map[string]any, e
 	return map[string]any{"result": "Created Provider.", "provider-id": provider, "api-id": credential}, err
 }
 
-func (h *handler) addModel(ctx context.Context, f *fields) (map[string]any, error) {
+func (h *Handler) addModel(ctx context.Context, f *fields) (map[string]any, error) {
 	name, endpoint := f.text("name"), f.given("endpoint")
 	if f.err != nil {
 		return nil, f.err
@@ -139,7 +144,7 @@ func (h *handler) addModel(ctx context.Context, f *fields) (map[string]any, erro
 	return map[string]any{"result": "Created Model", "model_id": id}, err
 }
 
-func (h *handler) addProfile(ctx context.Context, f *fields) (map[string]any, error) {
+func (h *Handler) addProfile(ctx context.Context, f *fields) (map[string]any, error) {
 	name, project := f.text("profile_name"), f.id("process_id")
 	if f.err != nil {
 		return nil, f.err
@@ -148,15 +153,15 @@ func (h *handler) addProfile(ctx context.Context, f *fields) (map[string]any, er
 	return map[string]any{"result": "Added profile", "profile-id": id}, err
 }
 
-func (h *handler) getProcessID(ctx context.Context, f *fields) (map[string]any, error) {
+func (h *Handler) getProcessID(ctx context.Context, f *fields) (map[string]any, error) {
 	k, err := h.service.authenticate(ctx, f.key())
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"result": k.ProjectID}, nil
+	return map[string]any{"result": k.Project}, nil
 }
 
-func (h *handler) getAPIID(ctx context.Context, f *fields) (map[string]any, error) {
+func (h *Handler) getAPIID(ctx context.Context, f *fields) (map[string]any, error) {
 	key := f.text("api_key")
 	if f.err != nil {
 		return nil, f.err
@@ -165,7 +170,7 @@ func (h *handler) getAPIID(ctx context.Context, f *fields) (map[string]any, erro
 	return map[string]any{"result": "API-ID: " + logos.FormatID(id), "api-id": id}, err
 }
 
-func (h *handler) connectProcessProvider(ctx context.Context, f *fields) (map[string]any, error) {
+func (h *Handler) connectProcessProvider(ctx context.Context, f *fields) (map[string]any, error) {
 	profile, credential := f.id("profile_id"), f.id("api_id")
 	if f.err != nil {
 		return nil, f.err
@@ -174,7 +179,7 @@ func (h *handler) connectProcessProvider(ctx context.Context, f *fields) (map[st
 	return map[string]any{"result": "Added connection to api."}, err
 }
 
-func (h *handler) connectProcessModel(ctx context.Context, f *fields) (map[string]any, error) {
+func (h *Handler) connectProcessModel(ctx context.Context, f *fields) (map[string]any, error) {
 	profile, model := f.id("profile_id"), f.id("model_id")
 	if f.err != nil {
 		return nil, f.err
@@ -187,7 +192,7 @@ func (h *handler) connectProcessModel(ctx context.Context, f *fields) (map[strin
 	return out, err
 }
 
-func (h *handler) connectModelProvider(ctx context.Context, f *fields) (map[string]any, error) {
+func (h *Handler) connectModelProvider(ctx context.Context, f *fields) (map[string]any, error) {
 	model, provider := f.id("model_id"), f.id("provider_id")
 	if f.err != nil {
 		return nil, f.err
@@ -196,7 +201,7 @@ func (h *handler) connectModelProvider(ctx context.Context, f *fields) (map[stri
 	return map[string]any{"result": "Connected Model to Provider. ID: " + logos.FormatID(id) + "."}, err
 }
 
-func (h *handler) connectModelAPI(ctx context.Context, f *fields) (map[string]any, error) {
+func (h *Handler) connectModelAPI(ctx context.Context, f *fields) (map[string]any, error) {
 	model, credential := f.id("model_id"), f.id("api_id")
 	if f.err != nil {
 		return nil, f.err

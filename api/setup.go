@@ -12,6 +12,9 @@ import (
 	"time"
 	"unicode"
 
+	"buf.build/go/protovalidate"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
@@ -27,6 +30,7 @@ const (
 	maxName   = 256  // bytes
 	maxSecret = 8192 // bytes
 	maxURL    = 2048 // bytes
+	maxHost   = 253  // bytes, of any name in the DNS; with more Envoy refuses the cluster, and is never ready
 )
 
 // A Service changes the configuration, for every face of the admin API. It checks what it is given and
@@ -36,18 +40,22 @@ type Service struct {
 	// inForce returns when this gateway uses a revision, or soon.
 	inForce func(ctx context.Context, revision int64)
 	// own holds the addresses at which this gateway itself listens; no provider may be there.
-	own []string
+	own       []string
+	validator protovalidate.Validator
 }
 
 // NewService makes a service. inForce returns when the gateway uses a revision, or after a bounded time;
 // own holds the host:port of every listener of the gateway.
 func NewService(s *store.Store, inForce func(ctx context.Context, revision int64), own []string) *Service {
-	return &Service{store: s, inForce: inForce, own: own}
+	return &Service{store: s, inForce: inForce, own: own, validator: protovalidate.GlobalValidator}
 }
+
+// validate checks a message against the rules of its proto.
+func (s *Service) validate(m proto.Message) error { return s.validator.Validate(m) }
 
 // change makes a change and returns when it is in force here, so that what it allows works at once.
 func (s *Service) change(ctx context.Context, do func(context.Context, *store.Tx) error) error {
-	revision, err := s.store.Change(ctx, do)
+	revision, err := s.store.Change(ctx, actorOf(ctx), do)
 	if err == nil {
 		s.inForce(ctx, revision)
 	}
@@ -163,14 +171,6 @@ func (s *Service) ConnectModelCredential(ctx context.Context, model logos.ModelI
 	})
 }
 
-// Call returns the record of a call.
-func (s *Service) Call(ctx context.Context, id logos.CallID) (*logos.Call, error) {
-	if !logos.ValidCallID(id) {
-		return nil, logos.Errorf(logos.Invalid, "invalid_id", "%.64q is not the id of a call: it is the x-request-id of an answer", id)
-	}
-	return s.store.Call(ctx, id)
-}
-
 // provider checks what makes a provider.
 func (s *Service) provider(ctx context.Context, name, baseURL, authName, authFormat string) (*logos.Provider, error) {
 	if err := checkName("provider_name", name); err != nil {
@@ -187,10 +187,17 @@ func (s *Service) provider(ctx context.Context, name, baseURL, authName, authFor
 	if authFormat == "" {
 		authFormat = "{}"
 	}
-	if strings.Count(authFormat, "{}") != 1 || len(authFormat) > 256 || !printable(authFormat) {
-		return nil, logos.Errorf(logos.Invalid, "invalid_auth_format", "auth_format must hold {} once, where the key goes: \"Bearer {}\" for OpenAI, \"{}\" for Azure")
+	if err := checkAuthFormat(authFormat); err != nil {
+		return nil, err
 	}
 	return &logos.Provider{Name: name, BaseURL: base, Dialect: guessDialect(name, base), AuthHeader: header, AuthFormat: authFormat}, nil
+}
+
+func checkAuthFormat(format string) error {
+	if strings.Count(format, "{}") != 1 || len(format) > 256 || !printable(format) {
+		return logos.Errorf(logos.Invalid, "invalid_auth_format", "auth_format must hold {} once, where the key goes: \"Bearer {}\" for OpenAI, \"{}\" for Azure")
+	}
+	return nil
 }
 
 // guessDialect reads a provider's dialect off its host, else off its name.
@@ -220,6 +227,8 @@ func (s *Service) baseURL(ctx context.Context, text string) (*url.URL, error) {
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must be an http or https URL, like https://api.openai.com/v1")
 	case u.User != nil:
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must hold no user or password: give the key as api_key")
+	case len(u.Hostname()) > maxHost:
+		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url has a host name of more than %d bytes", maxHost)
 	case oddNumber(u.Hostname()):
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must write an IP address in its usual form, like 10.0.0.7")
 	case u.Fragment != "" || !printable(text) || strings.ContainsAny(u.Host, " \\"):
@@ -357,18 +366,15 @@ func printable(s string) bool {
 }
 
 // authenticate finds a key, in the database itself.
-func (s *Service) authenticate(ctx context.Context, secret string) (*logos.APIKey, error) {
+func (s *Service) authenticate(ctx context.Context, secret string) (*store.Principal, error) {
 	return s.store.Authenticate(ctx, secret, time.Now())
 }
 
 // requireRoot checks that a key may administer.
-func (s *Service) requireRoot(ctx context.Context, secret string) error {
-	k, err := s.authenticate(ctx, secret)
-	if err != nil {
-		return err
+func (s *Service) requireRoot(ctx context.Context, secret string) (*store.Principal, error) {
+	p, err := s.authenticate(ctx, secret)
+	if err == nil && p.Role != logos.RoleRoot {
+		err = logos.Errorf(logos.Denied, "not_root", "this API key may call models and nothing else: use the root key")
 	}
-	if k.Role != logos.RoleRoot {
-		return logos.Errorf(logos.Denied, "not_root", "this API key may call models and nothing else: use the root key")
-	}
-	return nil
+	return p, err
 }

@@ -80,11 +80,10 @@ func seed(ctx context.Context, databaseURL, dir string, n size, mocks []string) 
 
 // openStore opens the database of the product in that directory.
 func openStore(ctx context.Context, databaseURL, dir string) (*store.Store, error) {
-	text, err := os.ReadFile(filepath.Join(dir, "data", "master.key"))
-	if err != nil {
-		return nil, err
-	}
-	master, err := store.ParseMasterKey(string(text))
+	keys, err := store.NewKeyring(func() (string, error) {
+		text, err := os.ReadFile(filepath.Join(dir, "data", "master.key"))
+		return string(text), err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +91,7 @@ func openStore(ctx context.Context, databaseURL, dir string) (*store.Store, erro
 	if err != nil {
 		return nil, err
 	}
-	if err := s.Unlock(ctx, master); err != nil {
+	if err := s.Unlock(ctx, keys); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -152,7 +151,7 @@ func (s *seeder) credentials(ctx context.Context) error {
 	if _, err := s.conn.Exec(ctx, "select setval(pg_get_serial_sequence('credentials', 'id'), $1, false)", firstID); err != nil {
 		return err
 	}
-	_, err := s.store.Change(ctx, func(ctx context.Context, tx *store.Tx) error {
+	_, err := s.store.Change(ctx, store.Actor{Method: "seed"}, func(ctx context.Context, tx *store.Tx) error {
 		for i := range s.providers {
 			id, err := tx.AddCredential(ctx, logos.ProviderID(firstID+i), logos.Secret(fmt.Sprintf("sk-seeded-%04d", i)))
 			if err != nil {

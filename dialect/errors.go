@@ -17,7 +17,7 @@ func Status(kind logos.Kind) int {
 		return 403
 	case logos.NotFound:
 		return 404
-	case logos.Exists:
+	case logos.Exists, logos.Conflict:
 		return 409
 	case logos.Exhausted:
 		return 429

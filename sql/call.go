@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,10 +14,17 @@ import (
 	"github.com/ls1intum/edutelligence/logos/sql/internal/db"
 )
 
-// Call returns the record of one call with its attempts and meters.
-func (s *Store) Call(ctx context.Context, id logos.CallID) (*logos.Call, error) {
+// Call returns the record of one call that is within a scope, with its attempts and meters.
+func (s *Store) Call(ctx context.Context, in Scope, id logos.CallID) (*logos.Call, error) {
 	q := db.New(s.pool)
-	row, err := q.Call(ctx, string(id))
+	args := arguments{string(id)}
+	conditions := append([]string{"r.call_id = $1"}, Calls.confine(in, &args)...)
+	var row db.Call
+	var start time.Time
+	err := s.pool.QueryRow(ctx, "select r.start_at from calls r where "+strings.Join(conditions, " and ")+" order by r.start_at desc limit 1", args...).Scan(&start)
+	if err == nil {
+		row, err = q.Call(ctx, db.CallParams{StartAt: start, CallID: string(id)})
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, logos.Errorf(logos.NotFound, "not_found", "there is no call %s: a call is recorded a moment after it ended", id)
 	}
@@ -87,6 +95,11 @@ func (s *Store) ensurePartition(ctx context.Context, table, name string, from, t
 			return err
 		}
 		if err := tx.QueryRow(ctx, "select exists (select from "+table+"_rest where start_at >= $1 and start_at < $2)", from, to).Scan(&taken); err != nil || taken {
+			return err
+		}
+		// The statement takes the whole table for itself. Behind a long reader, as of a backup, it would wait, and
+		// all that records calls behind it.
+		if _, err := tx.Exec(ctx, lockWait); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, fmt.Sprintf("create table %s partition of %s for values from ('%s') to ('%s')",

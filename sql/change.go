@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -15,20 +16,23 @@ import (
 // A Tx is one change of the configuration, which becomes one revision.
 type Tx struct {
 	store    *Store
+	tx       pgx.Tx
 	q        *db.Queries
+	actor    Actor
 	revision int64
 }
 
 // Change makes one change. All of it happens, with a new revision that every gateway is told of, or, if
-// do returns an error, nothing. Changes are made one after another. It returns the revision.
-func (s *Store) Change(ctx context.Context, do func(context.Context, *Tx) error) (revision int64, err error) {
+// do returns an error, nothing. Changes are made one after another; actor is who makes it. It returns the
+// revision.
+func (s *Store) Change(ctx context.Context, actor Actor, do func(context.Context, *Tx) error) (revision int64, err error) {
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		var err error
 		if revision, err = q.NextRevision(ctx); err != nil {
 			return err
 		}
-		if err := do(ctx, &Tx{store: s, q: q, revision: revision}); err != nil {
+		if err := do(ctx, &Tx{store: s, tx: tx, q: q, actor: actor, revision: revision}); err != nil {
 			return err
 		}
 		return q.Notify(ctx, logos.FormatID(revision))
@@ -65,7 +69,7 @@ func (t *Tx) MarkSetUp(ctx context.Context) error {
 // AddProject adds a project.
 func (t *Tx) AddProject(ctx context.Context, name string, demo bool) (logos.ProjectID, error) {
 	id, err := t.q.InsertProject(ctx, db.InsertProjectParams{Name: name, Demo: demo, Revision: t.revision})
-	return logos.ProjectID(id), err
+	return logos.ProjectID(id), t.created(ctx, Projects, id, err)
 }
 
 // AddProfile adds an access profile to a project.
@@ -76,17 +80,15 @@ func (t *Tx) AddProfile(ctx context.Context, project logos.ProjectID, name strin
 		return 0, missing("process", project)
 	}
 	id, err := t.q.InsertProfile(ctx, db.InsertProfileParams{ProjectID: int64(project), Name: name, Passthrough: passthrough, Revision: t.revision})
-	return logos.ProfileID(id), err
+	return logos.ProfileID(id), t.created(ctx, AccessProfiles, id, err)
 }
 
 // AddAPIKey makes an API key of a project and returns its secret, which is not kept.
 func (t *Tx) AddAPIKey(ctx context.Context, project logos.ProjectID, role logos.Role, name string) (logos.Secret, error) {
-	secret := logos.NewAPIKey()
-	hash := t.store.hasher.APIKey(string(secret))
-	_, err := t.q.InsertAPIKey(ctx, db.InsertAPIKeyParams{
-		ProjectID: int64(project), Role: string(role), Name: name, Hash: hash[:], Hint: string(secret[len(secret)-4:]), Revision: t.revision,
-	})
-	return secret, err
+	values := Columns{"project_id": int64(project), "role": string(role), "name": name}
+	secret := t.NewSecret(values)
+	id, err := t.Insert(ctx, APIKeys, values)
+	return secret, t.created(ctx, APIKeys, id, err)
 }
 
 // AddProvider returns the provider with that name and base URL, adding it if there is none. Where the
@@ -97,7 +99,7 @@ func (t *Tx) AddProvider(ctx context.Context, p *logos.Provider) (logos.Provider
 		id, err := t.q.InsertProvider(ctx, db.InsertProviderParams{
 			Name: p.Name, BaseUrl: p.BaseURL.String(), Dialect: string(p.Dialect), AuthHeader: p.AuthHeader, AuthFormat: p.AuthFormat, Revision: t.revision,
 		})
-		return logos.ProviderID(id), err
+		return logos.ProviderID(id), t.created(ctx, Providers, id, err)
 	}
 	if err != nil || p.AuthHeader == "" || (known.AuthHeader == p.AuthHeader && known.AuthFormat == p.AuthFormat) {
 		return logos.ProviderID(known.ID), err
@@ -105,7 +107,9 @@ func (t *Tx) AddProvider(ctx context.Context, p *logos.Provider) (logos.Provider
 	if known.AuthHeader != "" {
 		return 0, logos.Errorf(logos.Exists, "provider_differs", "the provider %q authenticates with %q in the form %q already: use those, or another provider_name", p.Name, known.AuthHeader, known.AuthFormat)
 	}
-	return logos.ProviderID(known.ID), t.q.SetProviderAuth(ctx, db.SetProviderAuthParams{ID: known.ID, AuthHeader: p.AuthHeader, AuthFormat: p.AuthFormat, Revision: t.revision})
+	return logos.ProviderID(known.ID), t.Audited(ctx, Providers, known.ID, func(ctx context.Context) error {
+		return t.q.SetProviderAuth(ctx, db.SetProviderAuthParams{ID: known.ID, AuthHeader: p.AuthHeader, AuthFormat: p.AuthFormat, Revision: t.revision})
+	})
 }
 
 // AddCredential returns the provider's credential with that secret, adding it if there is none.
@@ -115,14 +119,30 @@ func (t *Tx) AddCredential(ctx context.Context, provider logos.ProviderID, secre
 	if err == nil || !errors.Is(err, pgx.ErrNoRows) {
 		return logos.CredentialID(id), err
 	}
-	s, err := t.store.master.seal(string(secret))
+	s, err := t.seal(ctx, secret)
 	if err != nil {
 		return 0, fmt.Errorf("encrypt a credential: %w", err)
 	}
 	id, err = t.q.InsertCredential(ctx, db.InsertCredentialParams{
 		ProviderID: int64(provider), KeyID: s.keyID, DataKey: s.dataKey, Secret: s.secret, Hash: hash, Revision: t.revision,
 	})
-	return logos.CredentialID(id), err
+	return logos.CredentialID(id), t.created(ctx, Credentials, id, err)
+}
+
+// Seal adds the columns of a credential's secret, encrypted.
+func (t *Tx) Seal(ctx context.Context, values Columns, secret logos.Secret) error {
+	s, err := t.seal(ctx, secret)
+	if err != nil {
+		return fmt.Errorf("encrypt a credential: %w", err)
+	}
+	values["key_id"], values["data_key"], values["secret"], values["hash"] = s.keyID, s.dataKey, s.secret, t.store.credentialHash(secret)
+	return nil
+}
+
+// HasSecret says whether a credential's secret is this one.
+func (t *Tx) HasSecret(ctx context.Context, id logos.CredentialID, secret logos.Secret) (bool, error) {
+	known, err := t.q.CredentialsByHash(ctx, t.store.credentialHash(secret))
+	return slices.Contains(known, int64(id)), err
 }
 
 // AddModel adds a model.
@@ -131,7 +151,7 @@ func (t *Tx) AddModel(ctx context.Context, name, endpoint string) (logos.ModelID
 	if refused := expected(err); logos.KindOf(refused) == logos.Exists {
 		return 0, logos.Errorf(logos.Exists, "exists", "there is a model %q already", name)
 	}
-	return logos.ModelID(id), err
+	return logos.ModelID(id), t.created(ctx, Models, id, err)
 }
 
 // AddDeployment returns the deployment of a model at a provider, adding it if there is none.
@@ -147,6 +167,7 @@ func (t *Tx) AddDeployment(ctx context.Context, model logos.ModelID, provider lo
 	id, err := t.q.DeploymentByPair(ctx, db.DeploymentByPairParams{ModelID: int64(model), ProviderID: int64(provider)})
 	if errors.Is(err, pgx.ErrNoRows) {
 		id, err = t.q.InsertDeployment(ctx, db.InsertDeploymentParams{ModelID: int64(model), ProviderID: int64(provider), Revision: t.revision})
+		err = t.created(ctx, Deployments, id, err)
 	}
 	return logos.DeploymentID(id), err
 }
@@ -167,13 +188,17 @@ func (t *Tx) SetDeploymentCredential(ctx context.Context, model logos.ModelID, c
 	if err != nil {
 		return err
 	}
-	return t.q.SetDeploymentCredential(ctx, db.SetDeploymentCredentialParams{ID: id, CredentialID: null(credential), Revision: t.revision})
+	return t.Audited(ctx, Deployments, id, func(ctx context.Context) error {
+		return t.q.SetDeploymentCredential(ctx, db.SetDeploymentCredentialParams{ID: id, CredentialID: null(credential), Revision: t.revision})
+	})
 }
 
 // GrantProvider lets a profile use a provider, with a credential of that provider or, with 0, with the
 // caller's own.
 func (t *Tx) GrantProvider(ctx context.Context, profile logos.ProfileID, provider logos.ProviderID, credential logos.CredentialID) error {
-	return t.q.GrantProvider(ctx, db.GrantProviderParams{ProfileID: int64(profile), ProviderID: int64(provider), CredentialID: null(credential)})
+	return t.Audited(ctx, AccessProfiles, int64(profile), func(ctx context.Context) error {
+		return t.q.GrantProvider(ctx, db.GrantProviderParams{ProfileID: int64(profile), ProviderID: int64(provider), CredentialID: null(credential)})
+	})
 }
 
 // GrantCredential lets a profile use a credential.
@@ -202,8 +227,19 @@ func (t *Tx) GrantModel(ctx context.Context, profile logos.ProfileID, model logo
 	if err != nil {
 		return 0, false, err
 	}
-	grant, err = t.q.GrantModel(ctx, db.GrantModelParams{ProfileID: int64(profile), ModelID: int64(model)})
+	err = t.Audited(ctx, AccessProfiles, int64(profile), func(ctx context.Context) error {
+		grant, err = t.q.GrantModel(ctx, db.GrantModelParams{ProfileID: int64(profile), ModelID: int64(model)})
+		return err
+	})
 	return grant, !had, err
+}
+
+// created adds the audit event of a row that was inserted, unless that failed.
+func (t *Tx) created(ctx context.Context, k *Kind, id int64, err error) error {
+	if err != nil {
+		return err
+	}
+	return t.Created(ctx, k, id)
 }
 
 func (t *Tx) needModel(ctx context.Context, model logos.ModelID) error {

@@ -50,7 +50,7 @@ func TestEachChangeIsARevision(t *testing.T) {
 	var all errgroup.Group
 	for n := range 20 { // at once: they are made one after another
 		all.Go(func() error {
-			_, err := s.Change(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+			_, err := s.Change(t.Context(), store.Actor{}, func(ctx context.Context, tx *store.Tx) error {
 				_, err := tx.AddProject(ctx, strings.Repeat("p", n+1), false)
 				return err
 			})
@@ -97,7 +97,7 @@ func TestAChangeThatFailsLeavesNothing(t *testing.T) {
 			return nil
 		},
 	} {
-		if _, err := s.Change(t.Context(), do); err == nil {
+		if _, err := s.Change(t.Context(), store.Actor{}, do); err == nil {
 			t.Errorf("%s: the change works", name)
 		}
 		if diff := cmp.Diff(before, dump(t, conn)); diff != "" {
@@ -106,7 +106,7 @@ func TestAChangeThatFailsLeavesNothing(t *testing.T) {
 	}
 	func() {
 		defer func() { recover() }()
-		s.Change(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+		s.Change(t.Context(), store.Actor{}, func(ctx context.Context, tx *store.Tx) error {
 			_, _ = tx.AddProject(ctx, "lost", false)
 			panic("mine")
 		})
@@ -115,7 +115,7 @@ func TestAChangeThatFailsLeavesNothing(t *testing.T) {
 		t.Errorf("a panic leaves something (-before +after):\n%s", diff)
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
-	_, err := s.Change(cancelled, func(ctx context.Context, tx *store.Tx) error {
+	_, err := s.Change(cancelled, store.Actor{}, func(ctx context.Context, tx *store.Tx) error {
 		_, err := tx.AddProject(ctx, "lost", false)
 		cancel()
 		return err
@@ -136,7 +136,7 @@ func TestAChangeThatFailsLeavesNothing(t *testing.T) {
 }
 
 func addKey(t *testing.T, s *store.Store, project logos.ProjectID) (key logos.Secret, err error) {
-	_, err = s.Change(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+	_, err = s.Change(t.Context(), store.Actor{}, func(ctx context.Context, tx *store.Tx) error {
 		key, err = tx.AddAPIKey(ctx, project, logos.RoleMember, "")
 		return err
 	})
@@ -195,7 +195,7 @@ func TestRefusesWhatDoesNotFit(t *testing.T) {
 			return err
 		}, logos.NotFound},
 	} {
-		_, err := s.Change(t.Context(), test.do)
+		_, err := s.Change(t.Context(), store.Actor{}, test.do)
 		if err == nil || logos.KindOf(err) != test.want {
 			t.Errorf("%s gives kind %d: %v; want kind %d", name, logos.KindOf(err), err, test.want)
 		}
@@ -208,7 +208,7 @@ func TestFindsKeysAndCredentialsBySecret(t *testing.T) {
 	c := fill(t, s)
 	conn := pgtest.Conn(t, url)
 	now := time.Now()
-	if k, err := s.Authenticate(t.Context(), string(c.key), now); err != nil || k.ProjectID != c.project || k.Role != logos.RoleRoot {
+	if k, err := s.Authenticate(t.Context(), string(c.key), now); err != nil || k.Project != c.project || k.Role != logos.RoleRoot {
 		t.Errorf("the key is %+v, %v", k, err)
 	}
 	for _, wrong := range []string{"", "lg-", string(c.key) + "x", string(c.key[:len(c.key)-1]), strings.ToUpper(string(c.key)), strings.Repeat("x", 257), providerSecret} {

@@ -34,5 +34,7 @@ func (s *Store) OwnsKey(ctx context.Context, project logos.ProjectID, secret log
 
 // SetProviderURL moves a provider.
 func (t *Tx) SetProviderURL(ctx context.Context, provider logos.ProviderID, baseURL string) error {
-	return t.q.SetProviderURL(ctx, db.SetProviderURLParams{ID: int64(provider), BaseUrl: baseURL, Revision: t.revision})
+	return t.Audited(ctx, Providers, int64(provider), func(ctx context.Context) error {
+		return t.q.SetProviderURL(ctx, db.SetProviderURLParams{ID: int64(provider), BaseUrl: baseURL, Revision: t.revision})
+	})
 }

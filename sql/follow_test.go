@@ -58,7 +58,7 @@ func (w *writer) name() string { return rand.Text() }
 func (w *writer) change() {
 	if w.rand.IntN(12) == 0 {
 		provider := w.some("providers")
-		_, err := w.store.Change(w.t.Context(), func(ctx context.Context, tx *store.Tx) error {
+		_, err := w.store.Change(w.t.Context(), store.Actor{}, func(ctx context.Context, tx *store.Tx) error {
 			_, err := tx.AddCredential(ctx, logos.ProviderID(provider), logos.Secret(w.name()))
 			return err
 		})
@@ -79,7 +79,7 @@ func (w *writer) change() {
 
 func (w *writer) step(revision int64) {
 	do := func(statement string, args ...any) { exec(w.t, w.conn, statement, append([]any{revision}, args...)...) }
-	switch w.rand.IntN(20) {
+	switch w.rand.IntN(22) {
 	case 0:
 		do("insert into projects (revision, name) values ($1, $2)", w.name())
 	case 1:
@@ -107,13 +107,20 @@ func (w *writer) step(revision int64) {
 	case 12:
 		provider := w.some("providers")
 		do("insert into deployments (revision, model_id, provider_id, name, credential_id) values ($1, $2, $3, $4, $5)", w.some("models"), provider, w.name(), w.credentialOf(provider))
-	case 13:
+	case 18:
 		do("update deployments set credential_id = null, max_parallel = max_parallel + 1, revision = $1 where id = $2", w.some("deployments"))
-	case 14, 15, 16: // a grant, which tells of the profile by a trigger alone
+	case 13, 14, 15, 16: // a grant, which tells of the profile by a trigger alone
 		w.grant()
+	case 17: // a secret that comes again after its key was deleted
+		do(`insert into api_keys (revision, project_id, role, hash) select $1, $2, 'service', hash from api_keys d
+			where deleted_at is not null and not exists (select from api_keys k where k.hash = d.hash and k.deleted_at is null) limit 1`, w.some("projects"))
 	default:
 		table := kinds[w.rand.IntN(len(kinds))]
-		do("update "+table+" set deleted_at = case when deleted_at is null then now() end, revision = $1 where id = $2", w.some(table))
+		unless := ""
+		if table == "api_keys" {
+			unless = " and not exists (select from api_keys k where k.id <> api_keys.id and k.hash = api_keys.hash and k.deleted_at is null)"
+		}
+		do("update "+table+" set deleted_at = case when deleted_at is null and $3 then now() end, revision = $1 where id = $2"+unless, w.some(table), w.rand.IntN(4) == 0)
 	}
 }
 
@@ -181,7 +188,7 @@ func TestFollowingChangesGivesWhatLoadingGives(t *testing.T) {
 		seen := follow(t, s)
 		followed := <-seen
 		targets := make(map[int]bool)
-		for range 80 {
+		for range 100 {
 			w.change()
 			want, err := s.Load(t.Context())
 			if err != nil {

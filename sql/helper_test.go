@@ -43,7 +43,7 @@ func fill(t *testing.T, s *store.Store) (c content) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.Change(t.Context(), func(ctx context.Context, tx *store.Tx) error {
+	_, err = s.Change(t.Context(), store.Actor{}, func(ctx context.Context, tx *store.Tx) error {
 		var err error
 		step := func(f func() error) {
 			if err == nil {

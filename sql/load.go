@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"net/url"
 
 	"github.com/jackc/pgx/v5"
@@ -117,14 +116,14 @@ func readKey(x *db.ChangedAPIKeysRow) (*logos.APIKey, error) {
 	k := &logos.APIKey{
 		ID: logos.APIKeyID(x.ID), ProjectID: logos.ProjectID(x.ProjectID), ProfileID: logos.ProfileID(zero(x.ProfileID)),
 		MemberID: logos.MemberID(zero(x.MemberID)), Role: role(x.Role), Revoked: x.RevokedAt != nil, ExpiresAt: zero(x.ExpiresAt),
-		PreviousExpiresAt: zero(x.PreviousExpiresAt), APIs: x.AllowedApis,
+		PreviousExpiresAt: zero(x.PreviousExpiresAt), Digest: x.Digest, APIs: x.AllowedApis,
 	}
 	copy(k.PreviousHash[:], x.PreviousHash)
 	for _, id := range x.AllowedModels {
 		k.Models = append(k.Models, logos.ModelID(id))
 	}
 	for _, text := range x.AllowedCidrs {
-		prefix, err := netip.ParsePrefix(text)
+		prefix, err := logos.ParseSource(text)
 		if err != nil {
 			return nil, fmt.Errorf("api key %d has an unreadable source range", x.ID)
 		}

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/sql"
 	"github.com/ls1intum/edutelligence/logos/sql/pgtest"
 )
 
@@ -53,7 +54,7 @@ func TestRecordsGoIntoThePartitionOfTheirDay(t *testing.T) {
 				t.Errorf("a call of %v is in %s, want %s", c.start, got, table+c.want)
 			}
 		}
-		got, err := s.Call(t.Context(), call.ID)
+		got, err := s.Call(t.Context(), store.Scope{}, call.ID)
 		if diff := cmp.Diff(call, got, asStored); diff != "" || err != nil {
 			t.Errorf("the call differs (-recorded +read), %v:\n%s", err, diff)
 		}

@@ -805,7 +805,7 @@ type BatchCreateApiKeysRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What all have in common. {column} in its name and labels is replaced by that column of the row.
 	Template *ApiKey `protobuf:"bytes,1,opt,name=template,proto3" json:"template,omitempty"`
-	// With a header line; at most 10000 rows. The column email makes a key that member's, if there is one.
+	// With a header line; at most 2000 rows. The column email makes a key that member's, if there is one.
 	Csv string `protobuf:"bytes,2,opt,name=csv,proto3" json:"csv,omitempty"`
 	// A UUID. A repeated request with the same one changes nothing.
 	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`

@@ -21,10 +21,11 @@ import (
 
 // serveAdmin serves the admin port until ctx ends.
 func (g *gateway) serveAdmin(ctx context.Context, listener net.Listener) error {
-	calls, err := api.NewHandler(g.service, g.token, g.log)
+	calls, err := api.NewHandler(g.service, g.token, g.settings.dataURL(), g.log)
 	if err != nil {
 		return err
 	}
+	defer calls.Close()
 	mux := http.NewServeMux()
 	mux.Handle("/", calls)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -33,8 +34,12 @@ func (g *gateway) serveAdmin(ctx context.Context, listener net.Listener) error {
 	server := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 64 << 10,
+		MaxHeaderBytes: 64 << 10, Protocols: new(http.Protocols),
 	}
+	// gRPC needs HTTP/2, also where there is no TLS.
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetHTTP2(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	if g.settings.adminCertFile != "" {
 		certificate := &certificate{certFile: g.settings.adminCertFile, keyFile: g.settings.adminKeyFile}
 		if _, err := certificate.get(nil); err != nil {

@@ -12,7 +12,7 @@ from members where revision > sqlc.arg(since) and (deleted_at is null or sqlc.ar
 
 -- name: ChangedAPIKeys :many
 select id, project_id, profile_id, member_id, role, hash, expires_at, revoked_at,
-    previous_hash, previous_expires_at, allowed_apis, allowed_models, allowed_cidrs, (deleted_at is not null)::boolean as gone
+    'sha256' in (hash_kind, previous_hash_kind) as digest, previous_hash, previous_expires_at, allowed_apis, allowed_models, allowed_cidrs, (deleted_at is not null)::boolean as gone
 from api_keys where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
 
 -- name: ChangedProfiles :many

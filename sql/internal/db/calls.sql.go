@@ -59,11 +59,16 @@ func (q *Queries) Attempts(ctx context.Context, arg AttemptsParams) ([]Attempt, 
 }
 
 const call = `-- name: Call :one
-select start_at, call_id, gateway, revision, policy_version, api, stream, model, team_id, project_id, api_key_id, profile_id, end_user, session, labels, method, status, end_reason, duration_us, first_byte_us, queue_us, request_bytes, answer_bytes, service_tier, error_code, error_type, error_message, decision, reservation, cost, currency, settled_at from calls where call_id = $1 order by start_at desc limit 1
+select start_at, call_id, gateway, revision, policy_version, api, stream, model, team_id, project_id, api_key_id, profile_id, end_user, session, labels, method, status, end_reason, duration_us, first_byte_us, queue_us, request_bytes, answer_bytes, service_tier, error_code, error_type, error_message, decision, reservation, cost, currency, settled_at from calls where start_at = $1 and call_id = $2
 `
 
-func (q *Queries) Call(ctx context.Context, callID string) (Call, error) {
-	row := q.db.QueryRow(ctx, call, callID)
+type CallParams struct {
+	StartAt time.Time
+	CallID  string
+}
+
+func (q *Queries) Call(ctx context.Context, arg CallParams) (Call, error) {
+	row := q.db.QueryRow(ctx, call, arg.StartAt, arg.CallID)
 	var i Call
 	err := row.Scan(
 		&i.StartAt,
@@ -391,6 +396,29 @@ func (q *Queries) Meters(ctx context.Context, arg MetersParams) ([]MetersRow, er
 		return nil, err
 	}
 	return items, nil
+}
+
+const noteKeyUse = `-- name: NoteKeyUse :exec
+with used as (
+    select k.id, u.at
+    from (select unnest($1::bigint[]) as id, unnest($2::timestamptz[]) as at) as u
+    join api_keys k on k.id = u.id
+    where k.last_used_at is null or k.last_used_at < u.at
+    order by k.id
+    for no key update of k skip locked)
+update api_keys set last_used_at = used.at from used where api_keys.id = used.id
+`
+
+type NoteKeyUseParams struct {
+	Ids []int64
+	At  []time.Time
+}
+
+// A key that somebody else is changing at this moment is left for the next batch: so this waits for nobody,
+// and can't be part of a deadlock.
+func (q *Queries) NoteKeyUse(ctx context.Context, arg NoteKeyUseParams) error {
+	_, err := q.db.Exec(ctx, noteKeyUse, arg.Ids, arg.At)
+	return err
 }
 
 const recordedCalls = `-- name: RecordedCalls :many

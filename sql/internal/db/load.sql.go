@@ -12,7 +12,7 @@ import (
 
 const changedAPIKeys = `-- name: ChangedAPIKeys :many
 select id, project_id, profile_id, member_id, role, hash, expires_at, revoked_at,
-    previous_hash, previous_expires_at, allowed_apis, allowed_models, allowed_cidrs, (deleted_at is not null)::boolean as gone
+    'sha256' in (hash_kind, previous_hash_kind) as digest, previous_hash, previous_expires_at, allowed_apis, allowed_models, allowed_cidrs, (deleted_at is not null)::boolean as gone
 from api_keys where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
@@ -25,6 +25,7 @@ type ChangedAPIKeysRow struct {
 	Hash              []byte
 	ExpiresAt         *time.Time
 	RevokedAt         *time.Time
+	Digest            bool
 	PreviousHash      []byte
 	PreviousExpiresAt *time.Time
 	AllowedApis       []string
@@ -51,6 +52,7 @@ func (q *Queries) ChangedAPIKeys(ctx context.Context, since int64) ([]ChangedAPI
 			&i.Hash,
 			&i.ExpiresAt,
 			&i.RevokedAt,
+			&i.Digest,
 			&i.PreviousHash,
 			&i.PreviousExpiresAt,
 			&i.AllowedApis,

@@ -1,0 +1,333 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"go.einride.tech/aip/fieldmask"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/sql"
+)
+
+// message is a resource's message.
+type message interface {
+	proto.Message
+	comparable
+	GetId() int64
+	GetEtag() string
+	GetLabels() map[string]string
+}
+
+// A resource says how a message of the admin API is stored.
+type resource[M message] struct {
+	kind *store.Kind
+	// columns returns the values of a message to be stored. before is the present state; nil: it is new.
+	columns func(ctx context.Context, c *change, m, before M) (store.Columns, error)
+	// also stores what is not in the resource's own row; nil: nothing.
+	also func(ctx context.Context, c *change, id int64, m M) error
+	// mayChange refuses changes that depend on the resource's state; nil: none.
+	mayChange func(ctx context.Context, before M) error
+	// settle makes a wanted state comparable with the present one, where a declaration may say a thing in
+	// several ways; nil: it says it in one.
+	settle func(ctx context.Context, c *change, before, after M) error
+	// shown adds what the answer to a creation shows beside the document; nil: nothing.
+	shown func(c *change, answer M)
+}
+
+// A change is the transaction of one call.
+type change struct {
+	*store.Tx
+	service *Service
+	*caller
+	// secret is one that the call has made, to be shown once.
+	secret logos.Secret
+}
+
+// do makes a change and returns when it is in force here.
+func (s *Service) do(ctx context.Context, f func(context.Context, *change) error) error {
+	return s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		return f(ctx, &change{Tx: tx, service: s, caller: callerOf(ctx)})
+	})
+}
+
+var unmarshal = protojson.UnmarshalOptions{DiscardUnknown: true}
+
+// decode makes a message of a document.
+func decode[M proto.Message](doc json.RawMessage) (M, error) {
+	var zero M
+	m := zero.ProtoReflect().New().Interface().(M)
+	if err := unmarshal.Unmarshal(doc, m); err != nil {
+		return m, fmt.Errorf("decode a document: %w", err)
+	}
+	return m, nil
+}
+
+// get returns a resource that the caller may see.
+func get[M message](ctx context.Context, s *Service, k *store.Kind, id int64) (m M, err error) {
+	doc, err := s.store.Get(ctx, k, callerOf(ctx).scope, id)
+	if err != nil {
+		return m, err
+	}
+	return decode[M](doc)
+}
+
+type listRequest interface {
+	GetPageSize() int32
+	GetPageToken() string
+	GetFilter() string
+}
+
+const defaultPage = 50
+
+// list returns a page of the resources that the caller may see.
+func list[M proto.Message](ctx context.Context, s *Service, k *store.Kind, r listRequest) (items []M, next string, err error) {
+	q := store.Query{Filter: r.GetFilter(), Size: int(r.GetPageSize()), Token: r.GetPageToken()}
+	if q.Size == 0 {
+		q.Size = defaultPage
+	}
+	if o, ok := r.(interface{ GetOrderBy() string }); ok {
+		q.OrderBy = o.GetOrderBy()
+	}
+	if d, ok := r.(interface{ GetShowDeleted() bool }); ok {
+		q.Deleted = d.GetShowDeleted()
+	}
+	page, err := s.store.List(ctx, k, callerOf(ctx).scope, q)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, doc := range page.Documents {
+		m, err := decode[M](doc)
+		if err != nil {
+			return nil, "", err
+		}
+		items = append(items, m)
+	}
+	return items, page.Next, nil
+}
+
+// create adds a resource. A request id that was seen before gets the first answer, without its secret.
+func (r resource[M]) create(ctx context.Context, s *Service, m M, requestID string) (answer M, err error) {
+	again := store.Repeat{RequestID: requestID, Digest: digest(m)}
+	err = s.do(ctx, func(ctx context.Context, c *change) error {
+		if err := c.Repeated(ctx, again); err != nil {
+			return err
+		}
+		id, err := r.add(ctx, c, m)
+		if err != nil {
+			return err
+		}
+		doc, err := c.Get(ctx, r.kind, store.Scope{}, id)
+		if err != nil {
+			return err
+		}
+		if answer, err = decode[M](doc); err != nil {
+			return err
+		}
+		if r.shown != nil {
+			r.shown(c, answer)
+		}
+		return c.Remember(ctx, again, doc)
+	})
+	if first, ok := store.AsRepeated(err); ok {
+		return decode[M](first)
+	}
+	return answer, err
+}
+
+// add adds a resource within a change.
+func (r resource[M]) add(ctx context.Context, c *change, m M) (id int64, err error) {
+	var none M
+	columns, err := r.columns(ctx, c, m, none)
+	if err != nil {
+		return 0, err
+	}
+	columns["labels"] = labels(m)
+	if id, err = c.Insert(ctx, r.kind, columns); err != nil {
+		return 0, err
+	}
+	if r.also != nil {
+		if err := r.also(ctx, c, id, m); err != nil {
+			return 0, err
+		}
+	}
+	return id, c.Created(ctx, r.kind, id)
+}
+
+// update changes the fields of a resource that the mask names.
+func (r resource[M]) update(ctx context.Context, s *Service, m M, mask *fieldmaskpb.FieldMask) (answer M, err error) {
+	if m.GetId() == 0 {
+		return answer, invalid("id", "must be the id of the %s to change", r.words())
+	}
+	if mask, err = cleanMask(mask, m); err != nil {
+		return answer, err
+	}
+	err = s.do(ctx, func(ctx context.Context, c *change) error {
+		doc, err := c.Get(ctx, r.kind, c.scope, m.GetId())
+		if err != nil {
+			return err
+		}
+		before, err := decode[M](doc)
+		if err != nil {
+			return err
+		}
+		if err := sameEtag(m.GetEtag(), before.GetEtag()); err != nil {
+			return err
+		}
+		after := proto.CloneOf(before)
+		merge(mask, after, m)
+		if err := r.set(ctx, c, before, after); err != nil {
+			return err
+		}
+		if doc, err = c.Get(ctx, r.kind, store.Scope{}, m.GetId()); err != nil {
+			return err
+		}
+		answer, err = decode[M](doc)
+		return err
+	})
+	return answer, err
+}
+
+// set makes a resource what is given, within a change.
+func (r resource[M]) set(ctx context.Context, c *change, before, after M) error {
+	if err := c.service.validate(after); err != nil {
+		return err
+	}
+	if r.mayChange != nil {
+		if err := r.mayChange(ctx, before); err != nil {
+			return err
+		}
+	}
+	columns, err := r.columns(ctx, c, after, before)
+	if err != nil {
+		return err
+	}
+	columns["labels"] = labels(after)
+	return c.Audited(ctx, r.kind, before.GetId(), func(ctx context.Context) error {
+		if err := c.Tx.Update(ctx, r.kind, before.GetId(), columns); err != nil {
+			return err
+		}
+		if r.also == nil {
+			return nil
+		}
+		return r.also(ctx, c, before.GetId(), after)
+	})
+}
+
+// remove deletes a resource and returns its last state.
+func (r resource[M]) remove(ctx context.Context, s *Service, id int64, etag string) (answer M, err error) {
+	err = r.act(ctx, s, id, etag, func(ctx context.Context, c *change, _ M) error { return c.Delete(ctx, r.kind, id) })
+	if err != nil {
+		return answer, err
+	}
+	doc, err := s.store.Get(ctx, r.kind, store.Scope{}, id)
+	if err != nil {
+		return answer, err
+	}
+	return decode[M](doc)
+}
+
+// act does something to a resource that the caller may change.
+func (r resource[M]) act(ctx context.Context, s *Service, id int64, etag string, f func(context.Context, *change, M) error) error {
+	return s.do(ctx, func(ctx context.Context, c *change) error {
+		doc, err := c.Get(ctx, r.kind, c.scope, id)
+		if err != nil {
+			return err
+		}
+		before, err := decode[M](doc)
+		if err != nil {
+			return err
+		}
+		if err := sameEtag(etag, before.GetEtag()); err != nil {
+			return err
+		}
+		if r.mayChange != nil {
+			if err := r.mayChange(ctx, before); err != nil {
+				return err
+			}
+		}
+		return c.Audited(ctx, r.kind, id, func(ctx context.Context) error { return f(ctx, c, before) })
+	})
+}
+
+func (r resource[M]) words() string { return strings.ReplaceAll(r.kind.Name, "_", " ") }
+
+func sameEtag(given, present string) error {
+	if given != "" && given != present {
+		return logos.Errorf(logos.Conflict, "etag_mismatch", "etag: somebody else changed it meanwhile; its etag is %s now: read it again, and repeat the change", present)
+	}
+	return nil
+}
+
+func labels(m interface{ GetLabels() map[string]string }) map[string]string {
+	if l := m.GetLabels(); l != nil {
+		return l
+	}
+	return map[string]string{}
+}
+
+func digest(m proto.Message) []byte {
+	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return nil // an unencodable message fails where it is stored
+	}
+	sum := sha256.Sum256(b)
+	return sum[:]
+}
+
+// cleanMask checks that a mask names fields that can be changed. Without one it is those that are given.
+func cleanMask(mask *fieldmaskpb.FieldMask, m proto.Message) (*fieldmaskpb.FieldMask, error) {
+	fields := m.ProtoReflect().Descriptor().Fields()
+	out := &fieldmaskpb.FieldMask{}
+	switch {
+	case fieldmask.IsFullReplacement(mask):
+		for i := range fields.Len() {
+			if !readOnly(fields.Get(i)) {
+				out.Paths = append(out.Paths, string(fields.Get(i).Name()))
+			}
+		}
+	case len(mask.GetPaths()) == 0:
+		m.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
+			if !readOnly(f) {
+				out.Paths = append(out.Paths, string(f.Name()))
+			}
+			return true
+		})
+	default:
+		for _, path := range mask.GetPaths() {
+			top, _, _ := strings.Cut(path, ".")
+			f := fields.ByName(protoreflect.Name(top))
+			if f == nil || readOnly(f) || fieldmask.Validate(&fieldmaskpb.FieldMask{Paths: []string{path}}, m) != nil {
+				return nil, invalid("update_mask", "%.128q is no field that can be changed", path)
+			}
+		}
+		out.Paths = mask.GetPaths()
+	}
+	return out, nil
+}
+
+// readOnly says whether a field is not for change: it is set by the gateway, or tells which resource is meant.
+func readOnly(f protoreflect.FieldDescriptor) bool {
+	return f.Name() == "etag" || f.Name() == "id" || outputOnly(f)
+}
+
+// merge copies the fields that the mask names.
+func merge(mask *fieldmaskpb.FieldMask, to, from proto.Message) {
+	for _, path := range mask.GetPaths() {
+		// A reference is given by name or by id; the other way must not keep the old one.
+		for _, twin := range []string{strings.TrimSuffix(path, "_id"), path + "_id"} {
+			f := to.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(twin))
+			if twin != path && f != nil {
+				to.ProtoReflect().Clear(f)
+			}
+		}
+	}
+	fieldmask.Update(mask, to, from)
+}

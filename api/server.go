@@ -1,0 +1,128 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/ls1intum/edutelligence/logos/api/adminv1"
+)
+
+// maxAdminRequest bounds a message of the admin API, in bytes.
+const maxAdminRequest = 4 << 20
+
+// An admin serves the admin API: gRPC, and REST in front of it. Both go through one gate.
+type admin struct {
+	grpc    *grpc.Server
+	rest    http.Handler
+	inside  *bufconn.Listener
+	conn    *grpc.ClientConn
+	serving chan struct{}
+}
+
+// newAdmin makes the servers; close ends them.
+func newAdmin(s *Service, log *zap.Logger) (*admin, error) {
+	g := &gate{who: byKey{s.store}, validator: s.validator, log: log}
+	a := &admin{
+		grpc:   grpc.NewServer(grpc.UnaryInterceptor(g.intercept), grpc.MaxRecvMsgSize(maxAdminRequest)),
+		inside: bufconn.Listen(64 << 10), serving: make(chan struct{}),
+	}
+	adminv1.RegisterTeamServiceServer(a.grpc, &teamServer{Service: s})
+	adminv1.RegisterProjectServiceServer(a.grpc, &projectServer{Service: s})
+	adminv1.RegisterMemberServiceServer(a.grpc, &memberServer{Service: s})
+	adminv1.RegisterAccessProfileServiceServer(a.grpc, &accessProfileServer{Service: s})
+	adminv1.RegisterApiKeyServiceServer(a.grpc, &apiKeyServer{Service: s})
+	adminv1.RegisterProviderServiceServer(a.grpc, &providerServer{Service: s})
+	adminv1.RegisterCredentialServiceServer(a.grpc, &credentialServer{Service: s})
+	adminv1.RegisterModelServiceServer(a.grpc, &modelServer{Service: s})
+	adminv1.RegisterDeploymentServiceServer(a.grpc, &deploymentServer{Service: s})
+	adminv1.RegisterCallServiceServer(a.grpc, &callServer{Service: s})
+	adminv1.RegisterAuditEventServiceServer(a.grpc, &auditServer{Service: s})
+	adminv1.RegisterSettingsServiceServer(a.grpc, &settingsServer{Service: s})
+	adminv1.RegisterSessionServiceServer(a.grpc, &sessionServer{Service: s})
+	adminv1.RegisterConfigurationServiceServer(a.grpc, &configurationServer{Service: s})
+	go func() {
+		defer close(a.serving)
+		_ = a.grpc.Serve(a.inside) // ends with close
+	}()
+	var err error
+	a.conn, err = grpc.NewClient("passthrough:inside", grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return a.inside.DialContext(ctx) }),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
+	if err == nil {
+		a.rest, err = newREST(a.conn)
+	}
+	if err != nil {
+		a.close()
+		return nil, fmt.Errorf("serve the admin API: %w", err)
+	}
+	return a, nil
+}
+
+func (a *admin) close() {
+	if a.conn != nil {
+		a.conn.Close()
+	}
+	a.grpc.Stop()
+	<-a.serving
+}
+
+// newREST puts REST in front of the services.
+func newREST(conn *grpc.ClientConn) (http.Handler, error) {
+	mux := runtime.NewServeMux(
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
+			MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true},
+			UnmarshalOptions: protojson.UnmarshalOptions{},
+		}),
+		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) {
+			switch name {
+			case "Authorization", http.CanonicalHeaderKey(requestIDKey), http.CanonicalHeaderKey(sourceKey):
+				return strings.ToLower(name), true
+			}
+			return "", false
+		}),
+		runtime.WithOutgoingHeaderMatcher(func(string) (string, bool) { return "", false }),
+	)
+	for _, register := range []func(context.Context, *runtime.ServeMux, *grpc.ClientConn) error{
+		adminv1.RegisterTeamServiceHandler, adminv1.RegisterProjectServiceHandler, adminv1.RegisterMemberServiceHandler,
+		adminv1.RegisterAccessProfileServiceHandler, adminv1.RegisterApiKeyServiceHandler, adminv1.RegisterProviderServiceHandler,
+		adminv1.RegisterCredentialServiceHandler, adminv1.RegisterModelServiceHandler, adminv1.RegisterDeploymentServiceHandler,
+		adminv1.RegisterCallServiceHandler, adminv1.RegisterAuditEventServiceHandler, adminv1.RegisterSettingsServiceHandler,
+		adminv1.RegisterSessionServiceHandler, adminv1.RegisterConfigurationServiceHandler,
+	} {
+		if err := register(context.Background(), mux, conn); err != nil {
+			return nil, err
+		}
+	}
+	return mux, nil
+}
+
+// ServeHTTP answers a request of either kind.
+func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.ContentLength > maxAdminRequest {
+		writeStatus(w, codes.InvalidArgument, "REQUEST_TOO_LARGE", "the request is larger than the limit of %d bytes", maxAdminRequest)
+		return
+	}
+	id := strings.ToLower(rand.Text())
+	r.Header.Set(requestIDKey, id)
+	r.Header.Set(sourceKey, r.RemoteAddr)
+	w.Header().Set(requestIDKey, id)
+	if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+		a.grpc.ServeHTTP(w, r)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	r.Body = http.MaxBytesReader(w, r.Body, maxAdminRequest)
+	a.rest.ServeHTTP(w, r)
+}

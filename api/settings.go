@@ -1,0 +1,96 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"net/netip"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/api/adminv1"
+	"github.com/ls1intum/edutelligence/logos/sql"
+)
+
+type settingsServer struct {
+	adminv1.UnimplementedSettingsServiceServer
+	*Service
+}
+
+func (s *settingsServer) GetSettings(ctx context.Context, _ *adminv1.GetSettingsRequest) (*adminv1.Settings, error) {
+	if callerOf(ctx).scope != (store.Scope{}) {
+		return nil, errNotForTeams
+	}
+	doc, err := s.store.Settings(ctx)
+	return decodeSettings(doc, err)
+}
+
+func decodeSettings(doc json.RawMessage, err error) (*adminv1.Settings, error) {
+	if err != nil {
+		return nil, err
+	}
+	return decode[*adminv1.Settings](doc)
+}
+
+func (s *settingsServer) UpdateSettings(ctx context.Context, r *adminv1.UpdateSettingsRequest) (answer *adminv1.Settings, err error) {
+	mask, err := cleanMask(r.GetUpdateMask(), r.GetSettings())
+	if err != nil {
+		return nil, err
+	}
+	err = s.do(ctx, func(ctx context.Context, c *change) error {
+		before, err := decodeSettings(c.Settings(ctx))
+		if err != nil {
+			return err
+		}
+		if err := sameEtag(r.GetSettings().GetEtag(), before.GetEtag()); err != nil {
+			return err
+		}
+		after := proto.CloneOf(before)
+		merge(mask, after, r.GetSettings())
+		if err := c.setSettings(ctx, after); err != nil {
+			return err
+		}
+		answer, err = decodeSettings(c.Settings(ctx))
+		return err
+	})
+	return answer, err
+}
+
+func (c *change) setSettings(ctx context.Context, m *adminv1.Settings) error {
+	if err := c.service.validate(m); err != nil {
+		return err
+	}
+	for i, text := range m.GetEgressCidrs() {
+		if _, err := netip.ParsePrefix(text); err != nil {
+			return invalid(item("egress_cidrs", i), "must be a range of addresses, like 10.20.0.0/16")
+		}
+	}
+	for i, host := range m.GetEgressHosts() {
+		if strings.ContainsAny(host, "/: @") || strings.Contains(strings.TrimPrefix(host, "*."), "*") || !printable(host) {
+			return invalid(item("egress_hosts", i), "must be a host, like llm.example.org, or *.example.org for all below")
+		}
+	}
+	return c.UpdateSettings(ctx, store.Columns{
+		"egress_hosts": textArray(m.GetEgressHosts()), "egress_cidrs": textArray(m.GetEgressCidrs()),
+		"call_retention_days": m.GetCallRetentionDays(), "audit_retention_days": m.GetAuditRetentionDays(),
+		"unknown_line_retention_days": m.GetUnknownLineRetentionDays(), "claim_lifetime_s": m.GetClaimLifetime().GetSeconds(),
+	})
+}
+
+func (s *settingsServer) EraseEndUser(ctx context.Context, r *adminv1.EraseEndUserRequest) (*adminv1.EraseEndUserResponse, error) {
+	if _, err := s.store.Get(ctx, store.Projects, store.Scope{}, r.GetProjectId()); err != nil {
+		return nil, err
+	}
+	n, err := s.store.EraseEndUser(ctx, actorOf(ctx), logos.ProjectID(r.GetProjectId()), r.GetUser())
+	return &adminv1.EraseEndUserResponse{Calls: n}, err
+}
+
+func (s *settingsServer) EraseSourceAddress(ctx context.Context, r *adminv1.EraseSourceAddressRequest) (*adminv1.EraseSourceAddressResponse, error) {
+	address, err := netip.ParseAddr(r.GetAddress())
+	if err != nil {
+		return nil, invalid("address", "must be an IPv4 or IPv6 address")
+	}
+	n, err := s.store.EraseSourceAddress(ctx, actorOf(ctx), address)
+	return &adminv1.EraseSourceAddressResponse{AuditEvents: n}, err
+}

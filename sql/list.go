@@ -1,0 +1,219 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"go.einride.tech/aip/ordering"
+
+	"github.com/ls1intum/edutelligence/logos"
+)
+
+// maxOrderTerms bounds what a list is ordered by, beside the id.
+const maxOrderTerms = 3
+
+// A Query is what a list shall hold.
+type Query struct {
+	Filter, OrderBy string
+	Size            int    // of the page
+	Token           string // of the page; empty: the first
+	Deleted         bool   // deleted ones too
+}
+
+// A Page is a part of a list.
+type Page struct {
+	Documents []json.RawMessage
+	Next      string // empty: it is the last
+}
+
+// A term is one expression that a list is ordered by.
+type term struct {
+	expr, as string // as: its SQL type
+	desc     bool
+}
+
+var termTypes = map[fieldType]struct{ as, zero string }{
+	integer: {"bigint", "0"}, text: {"text", "''"}, number: {"double precision", "0"}, moment: {"timestamptz", "'-infinity'"}, boolean: {"boolean", "false"},
+}
+
+// List returns a page of the resources of a kind that are within a scope.
+func (s *Store) List(ctx context.Context, k *Kind, in Scope, q Query) (*Page, error) {
+	return list(ctx, s.pool, k, in, q)
+}
+
+// List returns a page as the change sees it.
+func (t *Tx) List(ctx context.Context, k *Kind, in Scope, q Query) (*Page, error) {
+	return list(ctx, t.tx, k, in, q)
+}
+
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func list(ctx context.Context, db querier, k *Kind, in Scope, q Query) (*Page, error) {
+	terms, err := k.terms(q.OrderBy)
+	if err != nil {
+		return nil, err
+	}
+	statement, args, err := k.listSQL(in, q, terms)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := db.Query(ctx, statement, args...)
+	if err != nil {
+		return nil, fmt.Errorf("list %ss: %w", k.Name, err)
+	}
+	type row struct {
+		Document json.RawMessage
+		Values   []string
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
+	if err := expected(err); err != nil {
+		return nil, fmt.Errorf("list %ss: %w", k.Name, err)
+	}
+	page := &Page{}
+	for i, r := range found {
+		if i == q.Size {
+			page.Next = cursor{Query: q.digest(k), Values: found[i-1].Values}.token()
+			break
+		}
+		page.Documents = append(page.Documents, r.Document)
+	}
+	return page, nil
+}
+
+// listSQL finds the page by keys first, so that documents are made for its rows alone.
+func (k *Kind) listSQL(in Scope, q Query, terms []term) (string, []any, error) {
+	var args arguments
+	conditions := k.confine(in, &args)
+	if !k.bare && !q.Deleted {
+		conditions = append(conditions, "r.deleted_at is null")
+	}
+	filter, err := k.filterSQL(q.Filter, &args)
+	if err != nil {
+		return "", nil, err
+	}
+	if filter != "" {
+		conditions = append(conditions, filter)
+	}
+	if q.Token != "" {
+		c, err := parseToken(q.Token)
+		if err != nil || c.Query != q.digest(k) || len(c.Values) != len(terms) {
+			return "", nil, logos.Errorf(logos.Invalid, "invalid_page_token", "page_token: it is none of this list: take next_page_token of the page before, with the same filter and order_by")
+		}
+		conditions = append(conditions, after(terms, c.Values, &args))
+	}
+	where := ""
+	if len(conditions) > 0 {
+		where = " where " + strings.Join(conditions, " and ")
+	}
+	order, values := make([]string, len(terms)), make([]string, len(terms))
+	for i, t := range terms {
+		order[i] = t.expr + map[bool]string{true: " desc", false: ""}[t.desc]
+		values[i] = "(" + t.expr + ")::text"
+	}
+	by := strings.Join(order, ", ")
+	var keys, same []string
+	for i, t := range k.key() {
+		name := fmt.Sprintf("key%d", i)
+		keys, same = append(keys, t.expr+" as "+name), append(same, t.expr+" = page."+name)
+	}
+	return fmt.Sprintf("with page as materialized (select %s, row_number() over (order by %s) as n, array[%s] as place from %s%s order by %s limit %s)"+
+		" select %s, page.place from page join %s r on %s %s order by page.n",
+		strings.Join(keys, ", "), by, strings.Join(values, ", "), k.source(), where, by, args.add(q.Size+1),
+		k.document(), k.table, strings.Join(same, " and "), k.joins), args, nil
+}
+
+// confine returns the conditions of a scope.
+func (k *Kind) confine(in Scope, args *arguments) (conditions []string) {
+	if in.Nothing {
+		return []string{"false"}
+	}
+	for _, c := range []struct {
+		id        int64
+		condition string
+	}{{in.Team, k.within.team}, {in.Project, k.within.project}, {in.Member, k.within.member}} {
+		switch {
+		case c.id == 0:
+		case c.condition == "":
+			conditions = append(conditions, "false")
+		default:
+			conditions = append(conditions, "("+strings.ReplaceAll(c.condition, "@", args.add(c.id))+")")
+		}
+	}
+	return conditions
+}
+
+// terms returns what a list is ordered by; the last one is unique.
+func (k *Kind) terms(orderBy string) ([]term, error) {
+	var by ordering.OrderBy
+	if err := by.UnmarshalString(orderBy); err != nil || len(by.Fields) > maxOrderTerms {
+		return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: it holds at most %d fields, like \"name desc, id\"", maxOrderTerms)
+	}
+	var terms []term
+	for _, f := range by.Fields {
+		i := slices.IndexFunc(k.all(), func(x field) bool { return x.name == f.Path })
+		if i < 0 || termTypes[k.all()[i].is].as == "" {
+			return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: %.64q is no field by which %ss are ordered", f.Path, k.Name)
+		}
+		x, t := k.all()[i], termTypes[k.all()[i].is]
+		terms = append(terms, term{expr: "coalesce(" + x.expr + ", " + t.zero + ")", as: t.as, desc: f.Desc})
+	}
+	return append(terms, k.key()...), nil
+}
+
+// key is the order of a kind that needs no sorting.
+func (k *Kind) key() []term {
+	if k.order != nil {
+		return k.order
+	}
+	return []term{{expr: "r.id", as: "bigint"}}
+}
+
+// after is the condition of the rows behind those with the given values.
+func after(terms []term, values []string, args *arguments) string {
+	var either []string
+	same := ""
+	for i, t := range terms {
+		op := map[bool]string{true: "<", false: ">"}[t.desc]
+		v := args.add(values[i]) + "::text::" + t.as
+		either = append(either, "("+same+t.expr+" "+op+" "+v+")")
+		same += t.expr + " = " + v + " and "
+	}
+	return "(" + strings.Join(either, " or ") + ")"
+}
+
+// A cursor is where a page ends.
+type cursor struct {
+	Query  string   `json:"q"`
+	Values []string `json:"v"`
+}
+
+func (c cursor) token() string {
+	b, err := json.Marshal(c)
+	if err != nil {
+		panic(err) // bytes and texts
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func parseToken(token string) (c cursor, err error) {
+	b, err := base64.RawURLEncoding.DecodeString(token)
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	return c, err
+}
+
+// digest tells queries apart.
+func (q Query) digest(k *Kind) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%s\x00%t", k.Name, q.Filter, q.OrderBy, q.Deleted))
+	return hex.EncodeToString(sum[:8])
+}
