@@ -84,21 +84,9 @@ func (t *Tx) Rotate(ctx context.Context, id logos.APIKeyID, until time.Time) (lo
 	return secret, t.Update(ctx, APIKeys, int64(id), values)
 }
 
-// Revoke ends a key for good. The last root key stays.
+// Revoke ends a key for good.
 func (t *Tx) Revoke(ctx context.Context, id logos.APIKeyID) error {
-	if err := t.keepRoot(ctx, id); err != nil {
-		return err
-	}
 	return t.Update(ctx, APIKeys, int64(id), Columns{"revoked_at": time.Now(), "previous_hash": nil, "previous_expires_at": nil, "claim_hash": nil, "claim_expires_at": nil})
-}
-
-// keepRoot refuses to end the last key that can do everything.
-func (t *Tx) keepRoot(ctx context.Context, id logos.APIKeyID) error {
-	last, err := t.q.IsLastRootKey(ctx, int64(id))
-	if err == nil && last {
-		return logos.Errorf(logos.Conflict, "last_root_key", "it is the last root key that works: make another one first")
-	}
-	return err
 }
 
 // MemberKeys says what a member may still do with keys: how many it has that work, how many it may have,

@@ -6,12 +6,6 @@ select k.id from api_keys k join projects p on p.id = k.project_id and p.deleted
 where k.claim_hash = $1 and k.claim_expires_at > now() and k.deleted_at is null and k.revoked_at is null
     and (k.expires_at is null or k.expires_at > now());
 
--- name: IsLastRootKey :one
-select (exists (select from api_keys k where k.id = $1 and k.role = 'root' and k.revoked_at is null)
-    and not exists (select from api_keys o join projects p on p.id = o.project_id and p.deleted_at is null
-        where o.id <> $1 and o.role = 'root' and o.member_id is null and o.revoked_at is null and o.deleted_at is null and o.claim_hash is null
-            and (o.expires_at is null or o.expires_at > now())))::boolean as last;
-
 -- name: MemberKeys :one
 select (select count(*) from api_keys k where k.member_id = m.id and k.deleted_at is null and k.revoked_at is null
         and (k.expires_at is null or k.expires_at > now())) as has,
