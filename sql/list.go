@@ -1,16 +1,19 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.einride.tech/aip/ordering"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -75,8 +78,8 @@ func list(ctx context.Context, db querier, k *Kind, in Scope, q Query) (*Page, e
 		Values   []string
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
-	if err := expected(err); err != nil {
-		return nil, fmt.Errorf("list %ss: %w", k.Name, err)
+	if err != nil {
+		return nil, q.refused(k, err)
 	}
 	page := &Page{}
 	for i, r := range found {
@@ -88,6 +91,19 @@ func list(ctx context.Context, db querier, k *Kind, in Scope, q Query) (*Page, e
 	}
 	return page, nil
 }
+
+// refused tells values in a query that the database can't read from failures.
+func (q Query) refused(k *Kind, err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(pg.Code, "22") { // data exceptions
+		if q.Token != "" {
+			return errBadToken
+		}
+		return badFilter("it holds a value that can't be compared")
+	}
+	return fmt.Errorf("list %ss: %w", k.Name, err)
+}
+
+var errBadToken = logos.Errorf(logos.Invalid, "invalid_page_token", "page_token: it is none of this list: take next_page_token of the page before, with the same filter and order_by")
 
 // listSQL finds the page by keys first, so that documents are made for its rows alone.
 func (k *Kind) listSQL(in Scope, q Query, terms []term) (string, []any, error) {
@@ -106,7 +122,7 @@ func (k *Kind) listSQL(in Scope, q Query, terms []term) (string, []any, error) {
 	if q.Token != "" {
 		c, err := parseToken(q.Token)
 		if err != nil || c.Query != q.digest(k) || len(c.Values) != len(terms) {
-			return "", nil, logos.Errorf(logos.Invalid, "invalid_page_token", "page_token: it is none of this list: take next_page_token of the page before, with the same filter and order_by")
+			return "", nil, errBadToken
 		}
 		conditions = append(conditions, after(terms, c.Values, &args))
 	}
@@ -155,18 +171,27 @@ func (k *Kind) confine(in Scope, args *arguments) (conditions []string) {
 func (k *Kind) terms(orderBy string) ([]term, error) {
 	var by ordering.OrderBy
 	if err := by.UnmarshalString(orderBy); err != nil || len(by.Fields) > maxOrderTerms {
-		return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: it holds at most %d fields, like \"name desc, id\"", maxOrderTerms)
+		return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: it must be at most %d fields, like \"name desc, id\"; fields: %s", maxOrderTerms, strings.Join(k.orderable(), ", "))
 	}
 	var terms []term
 	for _, f := range by.Fields {
 		i := slices.IndexFunc(k.all(), func(x field) bool { return x.name == f.Path })
 		if i < 0 || termTypes[k.all()[i].is].as == "" {
-			return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: %.64q is no field by which %ss are ordered", f.Path, k.Name)
+			return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: %.64q is no field by which %ss are ordered; fields: %s", f.Path, k.Words(), strings.Join(k.orderable(), ", "))
 		}
 		x, t := k.all()[i], termTypes[k.all()[i].is]
 		terms = append(terms, term{expr: "coalesce(" + x.expr + ", " + t.zero + ")", as: t.as, desc: f.Desc})
 	}
 	return append(terms, k.key()...), nil
+}
+
+func (k *Kind) orderable() (names []string) {
+	for _, f := range k.all() {
+		if termTypes[f.is].as != "" {
+			names = append(names, f.name)
+		}
+	}
+	return names
 }
 
 // key is the order of a kind that needs no sorting.
@@ -197,11 +222,13 @@ type cursor struct {
 }
 
 func (c cursor) token() string {
-	b, err := json.Marshal(c)
-	if err != nil {
-		panic(err) // bytes and texts
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // it would make some characters six
+	if err := e.Encode(c); err != nil {
+		panic(err) // texts
 	}
-	return base64.RawURLEncoding.EncodeToString(b)
+	return base64.RawURLEncoding.EncodeToString(b.Bytes())
 }
 
 func parseToken(token string) (c cursor, err error) {
