@@ -89,6 +89,12 @@ type Project struct {
 	Name   string
 }
 
+// A Member is a person of the organisation, whose role their API keys have.
+type Member struct {
+	ID   MemberID
+	Role Role
+}
+
 // An APIKey is the stored form of a secret that a caller presents.
 type APIKey struct {
 	ID        APIKeyID

@@ -120,7 +120,7 @@ func (q *Queries) Revision(ctx context.Context) (RevisionRow, error) {
 }
 
 const rewrapCredentials = `-- name: RewrapCredentials :exec
-update credentials c set key_id = $1::text, data_key = u.data_key
+update credentials c set key_id = $1::text, data_key = u.data_key, revision = (select revision from config_revision)
 from (select unnest($2::bigint[]) as id, unnest($3::bytea[]) as data_key) as u where c.id = u.id
 `
 
