@@ -160,5 +160,11 @@ type Deployment struct {
 	MaxParallel  int // calls at once; 0: unlimited
 }
 
+// Egress says where providers may be beside public addresses.
+type Egress struct {
+	Hosts  []string       // names and addresses; "*.example.org" stands for all below
+	Ranges []netip.Prefix // of addresses
+}
+
 // FormatID writes an id as people see it.
 func FormatID[T ~int64](id T) string { return strconv.FormatInt(int64(id), 10) }
