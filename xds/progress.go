@@ -122,15 +122,18 @@ func activeClusters(names map[string]string, warming, vacant []string) map[strin
 
 // setActive publishes which clusters can be used. s.mu is held.
 func (s *Server) setActive(active map[string]struct{}, vacant bool) {
-	if vacant && !s.vacant {
-		s.log.Warn("a provider's name does not resolve; its deployments are left out")
+	for i := range s.places {
+		if p := &s.places[i]; len(p.addresses) == 0 {
+			delete(active, p.cluster) // whatever Envoy had there a moment ago
+			vacant = true
+		}
 	}
 	s.vacant = vacant
 	s.active.Store(&active)
 }
 
-// lookAgain asks whether names resolve by now that did not. A host that was there stays, so while all
-// have one there is nothing to ask.
+// lookAgain asks whether clusters have a host by now that had none. Those that lose theirs are known to
+// setActive, so while all have one there is nothing to ask.
 func (s *Server) lookAgain(ctx context.Context) {
 	s.mu.Lock()
 	names, pushes, again := s.names, s.pushes, s.settled && s.vacant
