@@ -20,6 +20,7 @@ type Resources struct {
 	Credentials []*Credential
 	Models      []*Model
 	Deployments []*Deployment
+	Egress      Egress
 	Hasher      Hasher
 }
 
@@ -27,6 +28,7 @@ type Resources struct {
 // loads it once and never sees two revisions. Its zero value is not usable; see [NewConfig].
 type Config struct {
 	Revision int64
+	Egress   Egress
 	Hasher   Hasher
 
 	projects  map[ProjectID]*Project
@@ -35,6 +37,11 @@ type Config struct {
 	models    map[ModelID]*Model
 	modelName map[string]*Model
 	targets   []*Target
+
+	// Seldom looked up, so not indexed.
+	providers   []*Provider
+	credentials []*Credential
+	deployments []*Deployment
 }
 
 // A Target is a thing that a call can be sent to: a deployment with a credential or, for pass-through,
@@ -100,12 +107,15 @@ type Candidate struct {
 func NewConfig(revision int64, r Resources) (*Config, error) {
 	c := &Config{
 		Revision:  revision,
+		Egress:    r.Egress,
 		Hasher:    r.Hasher,
 		projects:  index(r.Projects, func(p *Project) ProjectID { return p.ID }),
 		keys:      index(r.APIKeys, func(k *APIKey) KeyHash { return k.Hash }),
 		profiles:  make(map[ProjectID][]*Access),
 		models:    index(r.Models, func(m *Model) ModelID { return m.ID }),
 		modelName: index(r.Models, func(m *Model) string { return m.Name }),
+
+		providers: r.Providers, credentials: r.Credentials, deployments: r.Deployments,
 	}
 	b := compiler{
 		providers:   index(r.Providers, func(p *Provider) ProviderID { return p.ID }),
@@ -161,6 +171,38 @@ func (c *Config) Model(name string) *Model { return c.modelName[name] }
 
 // ModelByID returns the model with that id, or nil.
 func (c *Config) ModelByID(id ModelID) *Model { return c.models[id] }
+
+// Provider returns the provider with that id, or nil.
+func (c *Config) Provider(id ProviderID) *Provider {
+	for _, p := range c.providers {
+		if p.ID == id {
+			return p
+		}
+	}
+	return nil
+}
+
+// Credentials returns a provider's credentials in order of id.
+func (c *Config) Credentials(id ProviderID) (out []*Credential) {
+	for _, x := range c.credentials {
+		if x.Provider == id {
+			out = append(out, x)
+		}
+	}
+	slices.SortFunc(out, func(x, y *Credential) int { return cmp.Compare(x.ID, y.ID) })
+	return out
+}
+
+// Deployments returns those at a provider in order of id.
+func (c *Config) Deployments(id ProviderID) (out []*Deployment) {
+	for _, d := range c.deployments {
+		if d.Provider == id {
+			out = append(out, d)
+		}
+	}
+	slices.SortFunc(out, func(x, y *Deployment) int { return cmp.Compare(x.ID, y.ID) })
+	return out
+}
 
 // Targets returns every target that some profile grants, in order of cluster name.
 func (c *Config) Targets() []*Target { return c.targets }
@@ -250,6 +292,13 @@ func (b *compiler) target(p *Provider, c *Credential, d *Deployment, m *Model) *
 		return known
 	}
 	b.targets[t.Cluster] = t
+	return t
+}
+
+// ProviderTarget returns the target that leads to a provider itself; nil: without a stored credential.
+func ProviderTarget(p *Provider, c *Credential) *Target {
+	t := &Target{Provider: p, Credential: c}
+	t.Cluster = t.clusterName()
 	return t
 }
 

@@ -135,6 +135,7 @@ type Provider struct {
 type Credential struct {
 	ID       CredentialID
 	Provider ProviderID
+	Name     string // unique at its provider
 	Secret   Secret // empty: the provider wants none
 }
 

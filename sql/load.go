@@ -25,7 +25,7 @@ func (s *Store) Load(ctx context.Context) (*logos.Config, error) {
 		}
 		revision = present.Revision
 		for _, read := range []func(context.Context, *db.Queries, *logos.Resources) error{
-			readProjects, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments,
+			readProjects, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments, readEgress,
 		} {
 			if err := read(ctx, q, &r); err != nil {
 				return err
@@ -129,7 +129,7 @@ func (s *Store) readCredentials(ctx context.Context, q *db.Queries, r *logos.Res
 		if err != nil {
 			return fmt.Errorf("decrypt credential %d: %w", x.ID, err)
 		}
-		r.Credentials = append(r.Credentials, &logos.Credential{ID: logos.CredentialID(x.ID), Provider: logos.ProviderID(x.ProviderID), Secret: logos.Secret(secret)})
+		r.Credentials = append(r.Credentials, &logos.Credential{ID: logos.CredentialID(x.ID), Provider: logos.ProviderID(x.ProviderID), Name: x.Name, Secret: logos.Secret(secret)})
 	}
 	return err
 }
@@ -154,6 +154,19 @@ func readDeployments(ctx context.Context, q *db.Queries, r *logos.Resources) err
 			d.APIs = append(d.APIs, logos.API(api))
 		}
 		r.Deployments = append(r.Deployments, d)
+	}
+	return err
+}
+
+func readEgress(ctx context.Context, q *db.Queries, r *logos.Resources) error {
+	row, err := q.LoadEgress(ctx)
+	r.Egress.Hosts = row.EgressHosts
+	for _, text := range row.EgressCidrs {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("the settings allow an unreadable range of addresses: %.64q", text)
+		}
+		r.Egress.Ranges = append(r.Egress.Ranges, prefix)
 	}
 	return err
 }

@@ -30,7 +30,7 @@ order by g.id;
 select id, name, base_url, dialect, auth_header, auth_format from providers where deleted_at is null order by id;
 
 -- name: LoadCredentials :many
-select c.id, c.provider_id, c.key_id, c.data_key, c.secret
+select c.id, c.provider_id, c.name, c.key_id, c.data_key, c.secret
 from credentials c join providers p on p.id = c.provider_id and p.deleted_at is null
 where c.deleted_at is null order by c.id;
 
@@ -44,3 +44,6 @@ join models m on m.id = d.model_id and m.deleted_at is null
 join providers p on p.id = d.provider_id and p.deleted_at is null
 left join credentials c on c.id = d.credential_id and c.deleted_at is null
 where d.deleted_at is null order by d.id;
+
+-- name: LoadEgress :one
+select egress_hosts, egress_cidrs from settings;

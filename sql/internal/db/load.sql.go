@@ -70,7 +70,7 @@ func (q *Queries) LoadAPIKeys(ctx context.Context) ([]LoadAPIKeysRow, error) {
 }
 
 const loadCredentials = `-- name: LoadCredentials :many
-select c.id, c.provider_id, c.key_id, c.data_key, c.secret
+select c.id, c.provider_id, c.name, c.key_id, c.data_key, c.secret
 from credentials c join providers p on p.id = c.provider_id and p.deleted_at is null
 where c.deleted_at is null order by c.id
 `
@@ -78,6 +78,7 @@ where c.deleted_at is null order by c.id
 type LoadCredentialsRow struct {
 	ID         int64
 	ProviderID int64
+	Name       string
 	KeyID      string
 	DataKey    []byte
 	Secret     []byte
@@ -95,6 +96,7 @@ func (q *Queries) LoadCredentials(ctx context.Context) ([]LoadCredentialsRow, er
 		if err := rows.Scan(
 			&i.ID,
 			&i.ProviderID,
+			&i.Name,
 			&i.KeyID,
 			&i.DataKey,
 			&i.Secret,
@@ -158,6 +160,22 @@ func (q *Queries) LoadDeployments(ctx context.Context) ([]LoadDeploymentsRow, er
 		return nil, err
 	}
 	return items, nil
+}
+
+const loadEgress = `-- name: LoadEgress :one
+select egress_hosts, egress_cidrs from settings
+`
+
+type LoadEgressRow struct {
+	EgressHosts []string
+	EgressCidrs []string
+}
+
+func (q *Queries) LoadEgress(ctx context.Context) (LoadEgressRow, error) {
+	row := q.db.QueryRow(ctx, loadEgress)
+	var i LoadEgressRow
+	err := row.Scan(&i.EgressHosts, &i.EgressCidrs)
+	return i, err
 }
 
 const loadModels = `-- name: LoadModels :many
