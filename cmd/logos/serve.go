@@ -27,6 +27,7 @@ import (
 	"github.com/ls1intum/edutelligence/logos/api"
 	"github.com/ls1intum/edutelligence/logos/demo"
 	"github.com/ls1intum/edutelligence/logos/dialect"
+	"github.com/ls1intum/edutelligence/logos/egress"
 	"github.com/ls1intum/edutelligence/logos/envoy"
 	"github.com/ls1intum/edutelligence/logos/ext_proc"
 	"github.com/ls1intum/edutelligence/logos/inflight"
@@ -39,6 +40,7 @@ const (
 	xdsSocket     = "xds.sock"
 	extProcSocket = "ext_proc.sock"
 	gatewayFile   = "gateway.id"
+	addressesFile = "addresses.json"
 	demoKeyFile   = "demo.key" // in the data directory
 )
 
@@ -52,6 +54,7 @@ type gateway struct {
 	store    *store.Store
 	calls    *inflight.Calls
 	envoy    *envoy.Admin
+	egress   *egress.Book
 	xds      *xds.Server
 	config   atomic.Pointer[logos.Config]
 	applied  prometheus.Gauge
@@ -90,8 +93,10 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	defer g.calls.Close()
 	g.envoy = envoy.NewAdmin(s.envoyAdmin)
 	defer g.envoy.Close()
+	g.egress = egress.NewBook(net.DefaultResolver, []string{s.listen, s.adminListen, s.envoyAdmin},
+		egress.Options{Linger: s.maxCall, File: filepath.Join(s.runDir, addressesFile)}, log, g.registry)
 	g.xds = xds.NewServer(g.xdsOptions(), g.envoy, g.calls.Uses, log, g.registry)
-	g.service = api.NewService(g.store, g.inForce, []string{s.listen, s.adminListen, s.envoyAdmin})
+	g.service = api.NewService(g.store, g.inForce, g.egress)
 	return g.run(ctx)
 }
 
@@ -145,7 +150,7 @@ func readMasterKey(s *settings) (*store.MasterKey, error) {
 func (g *gateway) xdsOptions() xds.Options {
 	s := g.settings
 	o := xds.Options{
-		Listen: s.listen, ExtProcSocket: extProcSocket,
+		Listen: s.listen, ExtProcSocket: extProcSocket, Addresses: g.egress.Addresses,
 		MaxBodyBytes: s.maxBody, MaxResponseBytes: s.maxResponse,
 		FirstByteTimeout: s.firstByte, IdleTimeout: s.idle, MaxDuration: s.maxCall,
 		CAFile: s.caFile, CertFile: s.certFile, KeyFile: s.keyFile,
@@ -176,6 +181,7 @@ func (g *gateway) run(ctx context.Context) error {
 	reader := accesslog.New(g.settings.runDir, id, g.store, g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate}, g.log, g.registry)
 	watcher := store.NewWatcher(g.store, g.registry)
 	parts.Go(func() error { return g.xds.Run(ctx) })
+	parts.Go(func() error { return g.egress.Run(ctx, g.readdress) })
 	parts.Go(func() error { return watcher.Run(ctx, g.apply) })
 	parts.Go(func() error { return reader.Run(ctx) })
 	parts.Go(func() error { return g.calls.Maintain(ctx, g.settings.minFree) })
@@ -188,6 +194,7 @@ func (g *gateway) run(ctx context.Context) error {
 
 // apply puts a revision into force: what is new first in Envoy, then for decisions.
 func (g *gateway) apply(ctx context.Context, config *logos.Config) {
+	g.egress.Apply(ctx, config.Egress, egress.Hosts(config.Targets()))
 	if err := g.xds.Apply(ctx, config); err != nil {
 		// Decisions go on with what Envoy has: they use clusters that it reports active alone.
 		g.log.Error("Envoy does not have the whole configuration", zap.Int64("revision", config.Revision), zap.Error(err))
@@ -195,6 +202,13 @@ func (g *gateway) apply(ctx context.Context, config *logos.Config) {
 	g.config.Store(config)
 	g.applied.Set(float64(config.Revision))
 	g.log.Info("configuration in force", zap.Int64("revision", config.Revision), zap.Int("targets", len(config.Targets())))
+}
+
+// readdress tells Envoy where providers are now.
+func (g *gateway) readdress() {
+	if err := g.xds.Readdress(); err != nil {
+		g.log.Error("Envoy does not have the providers' present addresses", zap.Error(err))
+	}
 }
 
 // inForce returns when decisions use a revision, or after two seconds.
