@@ -23,6 +23,7 @@ type call struct {
 	now     time.Time
 	config  *logos.Config // loaded once
 	proxied *logos.Target // of a pass-through call
+	timeout time.Duration // of the whole call; 0: the route's
 	outcome string        // for the metric
 	// bodySeen says that the answer is to the body's message.
 	bodySeen bool
@@ -33,6 +34,10 @@ func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool
 	c.config = c.server.current()
 	if c.config == nil {
 		return nil, false, logos.Errorf(logos.Unavailable, "gateway_starting", "the gateway has no configuration yet: try again in a few seconds")
+	}
+	if probe := c.server.cfg.Probes.take(c.probe, c.now); probe != nil {
+		answer, err = c.sendProbe(probe)
+		return answer, false, err
 	}
 	if err := c.authenticate(); err != nil {
 		return nil, false, err
@@ -99,7 +104,7 @@ func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
 		return nil, &refusal{decision: d, err: asRefusal(err)}
 	}
 	api := c.route.API
-	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model}, c.server.active)
+	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model, Inactive: c.server.cfg.Inactive}, c.server.active)
 	d.Candidates = choice.Candidates
 	if len(choice.Targets) == 0 {
 		return nil, &refusal{decision: d, err: noTarget(&choice, name, api)}

@@ -36,6 +36,7 @@ type request struct {
 	ownHeaders bool     // the caller sends provider headers of its own
 
 	profile, policy, provider, user, session string
+	probe                                    string // the ticket of one
 	proxy                                    bool
 }
 
@@ -97,6 +98,8 @@ func (r *request) header(name, v string) {
 		r.user = v
 	case "x-logos-session":
 		r.session = v
+	case ProbeHeader:
+		r.probe = v
 	case "x-logos-proxy", "proxy":
 		r.proxy = v != "" && v != "0" && !strings.EqualFold(v, "false")
 	}

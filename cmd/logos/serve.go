@@ -31,6 +31,7 @@ import (
 	"github.com/ls1intum/edutelligence/logos/envoy"
 	"github.com/ls1intum/edutelligence/logos/ext_proc"
 	"github.com/ls1intum/edutelligence/logos/inflight"
+	"github.com/ls1intum/edutelligence/logos/policy"
 	"github.com/ls1intum/edutelligence/logos/sql"
 	"github.com/ls1intum/edutelligence/logos/xds"
 )
@@ -56,6 +57,7 @@ type gateway struct {
 	envoy    *envoy.Admin
 	egress   *egress.Book
 	xds      *xds.Server
+	probes   extproc.Probes
 	config   atomic.Pointer[logos.Config]
 	applied  prometheus.Gauge
 	seeded   atomic.Bool // the demo is there, if it shall be
@@ -204,6 +206,17 @@ func (g *gateway) apply(ctx context.Context, config *logos.Config) {
 	g.log.Info("configuration in force", zap.Int64("revision", config.Revision), zap.Int("targets", len(config.Targets())))
 }
 
+// inactive says why Envoy can't use a target now.
+func (g *gateway) inactive(t *logos.Target) string {
+	switch found := g.egress.Find(t.Provider.Address()); {
+	case len(found.Addresses) > 0:
+		return policy.NotActive
+	case found.Refused != nil:
+		return policy.HostNotAllowed
+	}
+	return policy.HostNotResolved
+}
+
 // readdress tells Envoy where providers are now.
 func (g *gateway) readdress() {
 	if err := g.xds.Readdress(); err != nil {
@@ -327,7 +340,7 @@ func (g *gateway) listen() (*listeners, error) {
 	g.xds.Register(l.xdsServer)
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
 	extprocv3.RegisterExternalProcessorServer(l.extProcServe, extproc.New(g.config.Load, g.xds.Active, g.calls,
-		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall}, g.log, g.registry))
+		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, Probes: &g.probes, Inactive: g.inactive}, g.log, g.registry))
 	return l, nil
 }
 
