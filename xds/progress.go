@@ -4,15 +4,20 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"slices"
+	"strings"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	"google.golang.org/protobuf/proto"
 )
 
-// clustersHash tells whether a push changes clusters.
+// clustersHash tells whether a push changes clusters. Their order does not: Envoy is not told of it, and a
+// version of which it is not told is waited for in vain.
 func clustersHash(r *Resources) (uint64, error) {
 	h := fnv.New64a()
-	for _, c := range r.Clusters {
+	byName := func(x, y *clusterv3.Cluster) int { return strings.Compare(x.GetName(), y.GetName()) }
+	for _, c := range slices.SortedFunc(slices.Values(r.Clusters), byName) {
 		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
 		if err != nil {
 			return 0, fmt.Errorf("cluster %s: %w", c.GetName(), err)
