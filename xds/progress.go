@@ -40,10 +40,9 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		s.dropUnused()
 		next := idlePoll
-		if s.follow(ctx) {
+		if s.follow(ctx) || s.lookAgain(ctx) {
 			next = pollEvery
 		}
-		s.lookAgain(ctx)
 		timer.Reset(next)
 	}
 }
@@ -137,24 +136,32 @@ func (s *Server) setActive(active map[string]struct{}, vacant bool) {
 	s.active.Store(&active)
 }
 
-// lookAgain asks whether clusters have a host by now that had none. Those that lose theirs are known to
-// setActive, so while all have one there is nothing to ask.
-func (s *Server) lookAgain(ctx context.Context) {
+// lookAgain asks whether clusters have a host by now that had none, and says whether one has not that was
+// given addresses. Clusters that lose theirs are known to setActive.
+func (s *Server) lookAgain(ctx context.Context) (pending bool) {
 	s.mu.Lock()
 	names, pushes, again := s.names, s.pushes, s.settled && s.vacant
 	s.mu.Unlock()
 	if !again {
-		return
+		return false
 	}
 	vacant, err := s.admin.Vacant(ctx)
 	if err != nil {
-		return
+		return false
 	}
+	active := activeClusters(names, nil, vacant)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pushes == pushes && s.settled {
-		s.setActive(activeClusters(names, nil, vacant), len(vacant) > 0)
+	if s.pushes != pushes || !s.settled {
+		return true
 	}
+	for i := range s.places {
+		p := &s.places[i]
+		_, has := active[p.cluster]
+		pending = pending || !has && len(p.addresses) > 0
+	}
+	s.setActive(active, len(vacant) > 0)
+	return pending
 }
 
 // dropUnused removes clusters that no call can name any more.
