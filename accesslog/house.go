@@ -131,11 +131,8 @@ func (r *Reader) rotate(ctx context.Context, e *epoch, now time.Time) {
 	if !r.envoys.Connected(e.name) {
 		return
 	}
-	if e.since.IsZero() || e.sinceGeneration != e.log.at.generation {
-		e.since, e.sinceGeneration = now, e.log.at.generation
-	}
 	size, renamed := e.log.size()
-	if due := size >= r.opt.RotateBytes || size > 0 && now.Sub(e.since) >= r.opt.RotateAfter; due && !renamed {
+	if due := size >= r.opt.RotateBytes || r.old(e, size, now); due && !renamed {
 		if err := e.log.rotate(); err != nil {
 			r.log.Error("an access log could not be rotated", zap.Error(err))
 			return
@@ -146,6 +143,28 @@ func (r *Reader) rotate(ctx context.Context, e *epoch, now time.Time) {
 			r.log.Warn("Envoy could not be told to start a new access log", zap.Error(err))
 		}
 	}
+}
+
+// old says whether the present file has held lines for long. Of one that held some when this process first
+// looked at it nobody knows for how long it had; it is soon taken for old, however often the process is
+// started.
+func (r *Reader) old(e *epoch, size int64, now time.Time) bool {
+	if e.log.file == nil {
+		return false
+	}
+	known := e.looked
+	e.looked = true
+	switch {
+	case size == 0:
+		e.since = time.Time{}
+		return false
+	case !known:
+		e.since = now.Add(r.opt.RotateAfter/24 - r.opt.RotateAfter)
+		e.sinceGeneration = e.log.at.generation
+	case e.since.IsZero() || e.sinceGeneration != e.log.at.generation:
+		e.since, e.sinceGeneration = now, e.log.at.generation
+	}
+	return now.Sub(e.since) >= r.opt.RotateAfter
 }
 
 // failureQuiet is how long Envoy must have written without failure before calls are taken again.

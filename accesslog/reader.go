@@ -88,9 +88,11 @@ type epoch struct {
 	// last seen connected.
 	aloneSince, lastAlive time.Time
 	finished              bool
-	// since is when the file of sinceGeneration was first looked at.
+	// since is when the file of sinceGeneration was first seen to hold lines; zero: it held none. looked says
+	// that some file was looked at.
 	since           time.Time
 	sinceGeneration int64
+	looked          bool
 }
 
 // New makes a reader for the logs in dir.

@@ -165,6 +165,7 @@ func TestRemovesALogWithoutCalls(t *testing.T) {
 func TestRemovesALogThatIsOld(t *testing.T) {
 	inWorld(t, accesslog.Options{RotateAfter: time.Minute}, func(t *testing.T, w *world) {
 		p := w.envoy("e")
+		p.write("")
 		w.start()
 		w.pass(2 * time.Minute)
 		if p.told != 0 {
@@ -178,6 +179,24 @@ func TestRemovesALogThatIsOld(t *testing.T) {
 		w.pass(2 * time.Minute)
 		if logs := w.logs("e"); len(logs) != 1 || p.generation != 1 || p.size != 0 {
 			t.Errorf("after a minute and %d rotations, %v are left", p.generation, logs)
+		}
+		w.expectCalls(1)
+	})
+}
+
+func TestRemovesAnOldLogHoweverOftenItIsStarted(t *testing.T) {
+	inWorld(t, accesslog.Options{RotateAfter: 24 * time.Second}, func(t *testing.T, w *world) {
+		p := w.envoy("e")
+		p.write("")
+		w.start()
+		p.write(callText(1))
+		for range 5 {
+			w.pass(3 * time.Second)
+			w.stop()
+			w.start()
+		}
+		if logs := w.logs("e"); len(logs) != 1 || p.generation != 1 || p.size != 0 {
+			t.Errorf("after %d rotations, %v are left", p.generation, logs)
 		}
 		w.expectCalls(1)
 	})

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -178,23 +177,14 @@ func (c *change) keyScopes(ctx context.Context, columns store.Columns, s *adminv
 	}
 	ranges := []string{}
 	for i, text := range s.GetSourceCidrs() {
-		prefix, err := parseRange(text)
+		prefix, err := logos.ParseSource(text)
 		if err != nil {
-			return invalid(item("scopes.source_cidrs", i), "must be a range of addresses, like 10.1.0.0/16, or one address")
+			return at(item("scopes.source_cidrs", i), err)
 		}
 		ranges = append(ranges, prefix.String())
 	}
 	columns["allowed_apis"], columns["allowed_models"], columns["allowed_cidrs"] = textArray(s.GetApis()), models, ranges
 	return nil
-}
-
-// parseRange reads a range of addresses, or one address.
-func parseRange(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	return p.Masked(), err
 }
 
 // keySecret makes or takes the secret of a new key. That of a present one changes by rotation.

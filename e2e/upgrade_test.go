@@ -149,14 +149,14 @@ func TestServeIsReplacedUnderOpenStreams(t *testing.T) {
 		resp := g.openStream("m")
 		<-reached
 		ids[resp.Header.Get("x-request-id")] = resp.Body
+		begin := time.Now()
 		stop()
 		if r := g.chat("m"); r.status != 503 || r.code() != "gateway_unavailable" {
 			t.Errorf("a call between the two: %v", r)
 		}
-		begin := time.Now()
 		stop = g.startServe(program)
 		g.waitReady()
-		t.Logf("ready %v after its start", time.Since(begin))
+		t.Logf("ready again after %v", time.Since(begin))
 	}
 	resp := g.openStream("m")
 	<-reached

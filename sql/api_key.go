@@ -167,15 +167,8 @@ func (t *Tx) replaceSecret(ctx context.Context, id int64, s keySecret, until *ti
 	})
 }
 
-// Revoke ends a key with all its secrets, for good. It may be revoked already; the last root key stays.
+// Revoke ends a key with all its secrets, for good. It may be revoked already.
 func (t *Tx) Revoke(ctx context.Context, id logos.APIKeyID) error {
-	last, err := t.q.IsLastRootKey(ctx, int64(id))
-	if err == nil && last {
-		return logos.Errorf(logos.Conflict, "last_root_key", "it is the last root key that works: make another one first")
-	}
-	if err != nil {
-		return err
-	}
 	return t.q.RevokeAPIKey(ctx, db.RevokeAPIKeyParams{ID: int64(id), Revision: t.revision})
 }
 

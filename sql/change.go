@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,6 +22,9 @@ type Tx struct {
 	q        *db.Queries
 	actor    Actor
 	revision int64
+
+	touches []touch // in order
+	touched map[touchKey]bool
 }
 
 // Change makes one change. All of it happens, with a new revision that every gateway is told of, or, if
@@ -32,12 +37,58 @@ func (s *Store) Change(ctx context.Context, actor Actor, do func(context.Context
 		if revision, err = q.NextRevision(ctx); err != nil {
 			return err
 		}
-		if err := do(ctx, &Tx{store: s, tx: tx, q: q, actor: actor, revision: revision}); err != nil {
+		t := &Tx{store: s, tx: tx, q: q, actor: actor, revision: revision, touched: make(map[touchKey]bool)}
+		if err := do(ctx, t); err != nil {
+			return err
+		}
+		if err := t.keepRoot(ctx); err != nil {
+			return err
+		}
+		if err := t.audit(ctx); err != nil {
 			return err
 		}
 		return q.Notify(ctx, logos.FormatID(revision))
 	})
 	return revision, expected(err)
+}
+
+// keepRoot refuses a change that ends, or dates, the last root key that works without an end.
+func (t *Tx) keepRoot(ctx context.Context) error {
+	had := false
+	for _, doc := range t.Before(APIKeys) {
+		var k struct {
+			Role, State string
+			Expires     *time.Time `json:"expire_time"`
+		}
+		if err := json.Unmarshal(doc, &k); err != nil {
+			return fmt.Errorf("read an API key: %w", err)
+		}
+		had = had || k.Role == string(logos.RoleRoot) && k.State == "active" && k.Expires == nil
+	}
+	if !had {
+		return nil
+	}
+	left, err := t.q.RootKeyLeft(ctx)
+	if err == nil && !left {
+		err = logos.Errorf(logos.Conflict, "last_root_key", "no root key would be left that works and does not expire: make another one first")
+	}
+	return err
+}
+
+// taken says of which constraint what is there already.
+var taken = map[string]string{
+	"teams_name":             "there is a team with this name already",
+	"projects_name":          "there is a project with this name already",
+	"members_email":          "there is a member with this email address already",
+	"profiles_name":          "the project has an access profile with this name already",
+	"providers_name":         "there is a provider with this name already",
+	"providers_unique_name":  "there is a provider with this name already",
+	"credentials_name":       "the provider has a credential with this name already",
+	"credentials_hash":       "the provider has a credential with this secret already",
+	"models_name":            "there is a model with this name already",
+	"deployments_name":       "the model has a deployment with this name at this provider already: give each a name of its own",
+	"api_keys_hash":          "this secret is, or was, that of another API key: secrets are used once",
+	"api_keys_previous_hash": "this secret is, or was, that of another API key: secrets are used once",
 }
 
 // expected makes refusals of what the database finds wrong with the data itself.
@@ -48,6 +99,9 @@ func expected(err error) error {
 	}
 	switch pg.Code {
 	case "23505":
+		if message, ok := taken[pg.ConstraintName]; ok {
+			return logos.Errorf(logos.Exists, "exists", "%s", message)
+		}
 		return logos.Errorf(logos.Exists, "exists", "there is one already (%s)", pg.ConstraintName)
 	case "23514":
 		return logos.Errorf(logos.Invalid, "invalid_value", "a value is not allowed (%s)", pg.ConstraintName)
@@ -109,6 +163,13 @@ func (t *Tx) AddProvider(ctx context.Context, p *logos.Provider) (logos.Provider
 	}
 	return logos.ProviderID(known.ID), t.Audited(ctx, Providers, known.ID, func(ctx context.Context) error {
 		return t.q.SetProviderAuth(ctx, db.SetProviderAuthParams{ID: known.ID, AuthHeader: p.AuthHeader, AuthFormat: p.AuthFormat, Revision: t.revision})
+	})
+}
+
+// AllowEgress lets providers be at a host though its addresses are not public.
+func (t *Tx) AllowEgress(ctx context.Context, host string) error {
+	return t.Audited(ctx, settings, 0, func(ctx context.Context) error {
+		return t.q.AllowEgressHost(ctx, db.AllowEgressHostParams{Host: host, Revision: t.revision})
 	})
 }
 

@@ -1,12 +1,14 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -121,9 +123,14 @@ func TestSeveralMayRetainAtOnceWhileCallsAreRecorded(t *testing.T) {
 	var dropped [3]int
 	for i := range dropped {
 		all.Go(func() error {
-			r, err := s.Retain(t.Context(), now)
-			dropped[i] = r.Days
-			return err
+			for {
+				r, err := s.Retain(t.Context(), now)
+				dropped[i] += r.Days
+				// On a slow machine a call may take so long that a day waits for the next try.
+				if pg, ok := errors.AsType[*pgconn.PgError](err); !ok || pg.Code != "55P03" {
+					return err
+				}
+			}
 		})
 	}
 	for w := range 2 {

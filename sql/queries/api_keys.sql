@@ -19,12 +19,6 @@ where id = sqlc.arg(id);
 update api_keys set revoked_at = coalesce(revoked_at, now()), claim_hash = null, claim_expires_at = null, revision = $2, updated_at = now()
 where id = $1 and deleted_at is null;
 
--- name: IsLastRootKey :one
-select (exists (select from api_keys k where k.id = $1 and k.role = 'root' and k.revoked_at is null)
-    and not exists (select from api_keys o join projects p on p.id = o.project_id and p.deleted_at is null
-        where o.id <> $1 and o.role = 'root' and o.member_id is null and o.revoked_at is null and o.deleted_at is null and o.claim_hash is null
-            and (o.expires_at is null or o.expires_at > now())))::boolean as last;
-
 -- name: MemberKeys :one
 select (select count(*) from api_keys k where k.member_id = m.id and k.deleted_at is null and k.revoked_at is null
         and (k.expires_at is null or k.expires_at > now())) as has,

@@ -46,20 +46,6 @@ func (q *Queries) ClaimedAPIKey(ctx context.Context, claimHash []byte) (ClaimedA
 	return i, err
 }
 
-const isLastRootKey = `-- name: IsLastRootKey :one
-select (exists (select from api_keys k where k.id = $1 and k.role = 'root' and k.revoked_at is null)
-    and not exists (select from api_keys o join projects p on p.id = o.project_id and p.deleted_at is null
-        where o.id <> $1 and o.role = 'root' and o.member_id is null and o.revoked_at is null and o.deleted_at is null and o.claim_hash is null
-            and (o.expires_at is null or o.expires_at > now())))::boolean as last
-`
-
-func (q *Queries) IsLastRootKey(ctx context.Context, id int64) (bool, error) {
-	row := q.db.QueryRow(ctx, isLastRootKey, id)
-	var last bool
-	err := row.Scan(&last)
-	return last, err
-}
-
 const keyNameTaken = `-- name: KeyNameTaken :one
 select exists (select from api_keys where project_id = $1 and name = $2 and id <> $3 and deleted_at is null and revoked_at is null
     and (expires_at is null or expires_at > now()))
