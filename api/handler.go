@@ -18,6 +18,7 @@ import (
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
+	"github.com/ls1intum/edutelligence/logos/probe"
 )
 
 // A SetupToken allows a first set-up from another machine.
@@ -41,7 +42,7 @@ type handler struct {
 }
 
 // NewHandler serves /admin/v1 and /logosdb.
-func NewHandler(s *Service, token SetupToken, log *zap.Logger) (http.Handler, error) {
+func NewHandler(s *Service, prober *probe.Prober, token SetupToken, log *zap.Logger) (http.Handler, error) {
 	h := &handler{service: s, token: token, log: log}
 	mux := http.NewServeMux()
 	h.logosdb(mux)
@@ -53,6 +54,9 @@ func NewHandler(s *Service, token SetupToken, log *zap.Logger) (http.Handler, er
 	if err := adminv1.RegisterCallServiceHandlerServer(context.Background(), gateway, &callServer{service: s}); err != nil {
 		return nil, fmt.Errorf("register the admin API: %w", err)
 	}
+	if err := adminv1.RegisterProviderServiceHandlerServer(context.Background(), gateway, &providerServer{prober: prober}); err != nil {
+		return nil, fmt.Errorf("register the admin API: %w", err)
+	}
 	mux.Handle("/admin/v1/", h.requireRoot(gateway))
 	return mux, nil
 }
@@ -61,10 +65,11 @@ func NewHandler(s *Service, token SetupToken, log *zap.Logger) (http.Handler, er
 func (h *handler) requireRoot(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		key, _ := logos.HeaderKey(r.Header.Get("Authorization"))
-		if err := h.service.requireRoot(r.Context(), key); err != nil {
+		k, err := h.service.requireRoot(r.Context(), key)
+		if err != nil {
 			h.adminError(r.Context(), nil, nil, w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, k)))
 	})
 }

@@ -58,7 +58,7 @@ func (g *gateway) serve(token api.SetupToken, own []string) http.Handler {
 		defer g.mu.Unlock()
 		g.inForce = append(g.inForce, revision)
 	}, egress.NewBook(nowhere{}, own, egress.Options{}, zap.NewNop(), prometheus.NewRegistry()))
-	h, err := api.NewHandler(service, token, zap.NewNop())
+	h, err := api.NewHandler(service, nil, token, zap.NewNop())
 	if err != nil {
 		g.t.Fatal(err)
 	}

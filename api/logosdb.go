@@ -73,7 +73,7 @@ func setupStatus(e *logos.Error) int {
 
 func (h *handler) root(call setupCall) setupCall {
 	return func(ctx context.Context, f *fields) (map[string]any, error) {
-		if err := h.service.requireRoot(ctx, f.key()); err != nil {
+		if _, err := h.service.requireRoot(ctx, f.key()); err != nil {
 			return nil, err
 		}
 		return call(ctx, f)

@@ -333,14 +333,14 @@ func (s *Service) authenticate(ctx context.Context, secret string) (*logos.APIKe
 	return s.store.Authenticate(ctx, secret, time.Now())
 }
 
-// requireRoot checks that a key may administer.
-func (s *Service) requireRoot(ctx context.Context, secret string) error {
+// requireRoot checks that a key may administer, and returns it.
+func (s *Service) requireRoot(ctx context.Context, secret string) (*logos.APIKey, error) {
 	k, err := s.authenticate(ctx, secret)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if k.Role != logos.RoleRoot {
-		return logos.Errorf(logos.Denied, "not_root", "this API key may call models and nothing else: use the root key")
+		return nil, logos.Errorf(logos.Denied, "not_root", "this API key may call models and nothing else: use the root key")
 	}
-	return nil
+	return k, nil
 }

@@ -17,11 +17,13 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ls1intum/edutelligence/logos/api"
+	"github.com/ls1intum/edutelligence/logos/probe"
 )
 
 // serveAdmin serves the admin port until ctx ends.
 func (g *gateway) serveAdmin(ctx context.Context, listener net.Listener) error {
-	calls, err := api.NewHandler(g.service, g.token, g.log)
+	prober := probe.New(g.config.Load, g.egress, g.xds, &g.probes, g.store, g.settings.dataPlane())
+	calls, err := api.NewHandler(g.service, prober, g.token, g.log)
 	if err != nil {
 		return err
 	}
