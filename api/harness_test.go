@@ -59,7 +59,7 @@ func (g *gateway) serve(token api.SetupToken, own []string) http.Handler {
 		defer g.mu.Unlock()
 		g.inForce = append(g.inForce, revision)
 	}, egress.NewBook(nowhere{}, own, egress.Options{}, zap.NewNop(), prometheus.NewRegistry()))
-	h, err := api.NewHandler(service, token, &neturl.URL{Scheme: "http", Host: "127.0.0.1:8080"}, zap.NewNop())
+	h, err := api.NewHandler(service, nil, token, &neturl.URL{Scheme: "http", Host: "127.0.0.1:8080"}, zap.NewNop())
 	if err != nil {
 		g.t.Fatal(err)
 	}
