@@ -185,7 +185,7 @@ func TestMetadataAddressesAreNoProviders(t *testing.T) {
 	// Not even if it stands in the database.
 	path := g.add(target{"turned", "http://127.0.0.1:9", "k", "authorization", "Bearer {}"})
 	conn := g.db()
-	if _, err := conn.Exec(t.Context(), "with r as (update config_revision set revision = revision + 1) update providers set base_url = 'http://169.254.169.254' where name = 'turned'"); err != nil {
+	if _, err := conn.Exec(t.Context(), "with r as (update config_revision set revision = revision + 1 returning revision) update providers set base_url = 'http://169.254.169.254', revision = r.revision from r where name = 'turned'"); err != nil {
 		t.Fatal(err)
 	}
 	g.waitRevision()
@@ -286,13 +286,14 @@ func TestAProviderIsTriedWithItsModels(t *testing.T) {
 	}
 	azure := g.add(target{"azure", p.URL, "sk", "api-key", "{}"})
 	var refusal struct {
-		Error struct{ Code, Message string }
+		Message string
+		Details []struct{ Reason string }
 	}
-	if status := g.manage(azure+":discover", object{}, &refusal); status != 501 || refusal.Error.Code != "discovery_not_supported" || !strings.Contains(refusal.Error.Message, "portal") {
+	if status := g.manage(azure+":discover", object{}, &refusal); status != 501 || refusal.Details[0].Reason != "DISCOVERY_NOT_SUPPORTED" || !strings.Contains(refusal.Message, "portal") {
 		t.Errorf("Azure's models are answered %d %+v", status, refusal)
 	}
 	broken := g.add(newProvider(t, fails(401)).openai("broken"))
-	if status := g.manage(broken+":discover", object{}, &refusal); status != 400 || refusal.Error.Code != "provider_auth" {
+	if status := g.manage(broken+":discover", object{}, &refusal); status != 400 || refusal.Details[0].Reason != "PROVIDER_AUTH" {
 		t.Errorf("with a wrong key, the models are answered %d %+v", status, refusal)
 	}
 }
