@@ -12,10 +12,14 @@ import (
 // demoName is the name of the demo's project, profile, provider and key.
 const demoName = "demo"
 
+// demoMethod stands in the audit for what the gateway does by itself for the demo.
+const demoMethod = "demo"
+
 // Demo seeds a database that is not set up with the demo provider, a model, a project and a key, and keeps
 // the provider's base URL up to date. It returns the key that works: the one given if it is the project's,
-// else a new one; "" if there is no demo.
+// else a new one; "" if there is no demo, or somebody removed it.
 func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Secret) (logos.Secret, error) {
+	ctx = withCaller(ctx, &caller{method: demoMethod})
 	base, err := url.Parse(baseURL)
 	if err != nil {
 		return "", fmt.Errorf("demo provider: %w", err)
@@ -36,10 +40,15 @@ func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Sec
 		return key, err
 	}
 	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
-		if err := tx.SetProviderURL(ctx, present.Provider, baseURL); err != nil || known {
-			return err
+		if present.BaseURL != baseURL {
+			if err := tx.SetProviderURL(ctx, present.Provider, baseURL); err != nil {
+				return err
+			}
 		}
-		key, err = tx.AddAPIKey(ctx, present.Project, logos.RoleMember, demoName)
+		if known {
+			return nil
+		}
+		key, err = tx.AddAPIKey(ctx, present.Project, logos.RoleService, demoName)
 		return err
 	})
 	return key, err
@@ -76,7 +85,7 @@ func (s *Service) addDemo(ctx context.Context, base *url.URL, model string) (key
 		if _, _, err := tx.GrantModel(ctx, profile, id); err != nil {
 			return err
 		}
-		key, err = tx.AddAPIKey(ctx, project, logos.RoleMember, demoName)
+		key, err = tx.AddAPIKey(ctx, project, logos.RoleService, demoName)
 		return err
 	})
 	return key, err

@@ -15,7 +15,7 @@ type projectServer struct {
 var projects = resource[*adminv1.Project]{
 	kind: store.Projects,
 	columns: func(ctx context.Context, c *change, m, _ *adminv1.Project) (store.Columns, error) {
-		if err := checkName("name", m.GetName()); err != nil {
+		if err := named("name", m.GetName()); err != nil {
 			return nil, err
 		}
 		team, err := c.ownTeam(ctx, m.GetTeamId(), m.GetTeam())

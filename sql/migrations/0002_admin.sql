@@ -55,6 +55,8 @@ alter table api_keys
     add column last_used_at timestamptz,
     alter column name set default 'key-' || nextval('api_key_names');
 update api_keys set name = default where name = '';
+-- Keys that were made to call models go on to do that alone; a member may make keys now.
+update api_keys set role = 'service' where role = 'member';
 create index api_keys_name on api_keys (project_id, name);
 create index api_keys_member on api_keys (member_id) where member_id is not null;
 
