@@ -48,10 +48,23 @@ func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Sec
 		if known {
 			return nil
 		}
-		key, err = tx.AddAPIKey(ctx, present.Project, logos.RoleService, demoName)
+		name, err := freeName(ctx, tx, present.Project)
+		if err != nil {
+			return err
+		}
+		key, err = tx.AddAPIKey(ctx, present.Project, logos.RoleService, name)
 		return err
 	})
 	return key, err
+}
+
+// freeName is a name for another key of the demo; the one before may still work for whoever has it.
+func freeName(ctx context.Context, tx *store.Tx, project logos.ProjectID) (string, error) {
+	taken, err := tx.KeyNameTaken(ctx, int64(project), demoName, 0)
+	if err != nil || !taken {
+		return demoName, err
+	}
+	return fmt.Sprintf("%s-%d", demoName, tx.Revision()), nil
 }
 
 func (s *Service) addDemo(ctx context.Context, base *url.URL, model string) (key logos.Secret, err error) {

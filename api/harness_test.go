@@ -30,6 +30,7 @@ const token = api.SetupToken("the-set-up-token")
 type gateway struct {
 	t       *testing.T
 	handler http.Handler
+	service *api.Service
 	store   *store.Store
 	url     string
 	root    string // the root key, after setup
@@ -49,12 +50,12 @@ func newGateway(t *testing.T) *gateway {
 // serve makes a handler with a set-up token, for a gateway that listens at its own addresses.
 func (g *gateway) serve(token api.SetupToken, own []string) http.Handler {
 	g.t.Helper()
-	service := api.NewService(g.store, func(_ context.Context, revision int64) {
+	g.service = api.NewService(g.store, func(_ context.Context, revision int64) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.inForce = append(g.inForce, revision)
 	}, own)
-	h, err := api.NewHandler(service, token, zap.NewNop())
+	h, err := api.NewHandler(g.service, token, zap.NewNop())
 	if err != nil {
 		g.t.Fatal(err)
 	}

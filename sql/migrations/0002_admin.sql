@@ -131,9 +131,13 @@ begin
     if coalesce(current_setting('logos.erasing', true), '') <> 'on' then
         raise exception 'audit events are append-only';
     end if;
+    if tg_level = 'STATEMENT' then
+        return null;
+    end if;
     return case when tg_op = 'DELETE' then old else new end;
 end $$;
 create trigger audit_is_append_only before update or delete on audit_events for each row execute function audit_is_append_only();
+create trigger audit_is_not_emptied before truncate on audit_events for each statement execute function audit_is_append_only();
 
 -- Answers by request id, so that a repeated create changes nothing.
 create table idempotent_requests (
