@@ -212,7 +212,7 @@ func TestSetUpCallsAreAudited(t *testing.T) {
 	for _, e := range all {
 		got = append(got, fmt.Sprint(about(e), " ", e["method"], " ", e["source"], " ", e["role"]))
 	}
-	if diff := cmp.Diff([]string{"create project 1 setup 127.0.0.1 ", "create access_profile 1 setup 127.0.0.1 ", "create provider 1 setup 127.0.0.1 ", "create api_key 1 setup 127.0.0.1 "}, got); diff != "" {
+	if diff := cmp.Diff([]string{"update settings 0 setup 127.0.0.1 ", "create project 1 setup 127.0.0.1 ", "create access_profile 1 setup 127.0.0.1 ", "create provider 1 setup 127.0.0.1 ", "create api_key 1 setup 127.0.0.1 "}, got); diff != "" {
 		t.Errorf("setup has the events (-want +got):\n%s", diff)
 	}
 	added := object{"provider_name": "p", "base_url": "https://p.example", "api_key": secret, "auth_name": "authorization", "auth_format": "Bearer {}"}
@@ -221,7 +221,7 @@ func TestSetUpCallsAreAudited(t *testing.T) {
 		body object
 		want string
 	}{
-		{"add_provider", added, "create provider 2, create credential 1"},
+		{"add_provider", added, "update settings 0, create provider 2, create credential 1"},
 		{"add_provider", added, ""},
 		{"add_model", object{"name": "m", "endpoint": ""}, "create model 1"},
 		{"add_profile", object{"profile_name": "f", "process_id": 1}, "create access_profile 2"},
@@ -271,7 +271,7 @@ func TestTheDemoIsAudited(t *testing.T) {
 	}
 	conn := g.conn()
 	const count = "select coalesce(string_agg(method || ' ' || kind || case when before is null then ' new' when after is null then ' gone' else '' end, ', ' order by id), '') from audit_events where id > %d"
-	if got := scalar[string](t, conn, fmt.Sprintf(count, 0)); got != "demo project new, demo access_profile new, demo provider new, demo credential new, demo model new, demo deployment new, demo api_key new" {
+	if got := scalar[string](t, conn, fmt.Sprintf(count, 0)); got != "demo settings, demo project new, demo access_profile new, demo provider new, demo credential new, demo model new, demo deployment new, demo api_key new" {
 		t.Errorf("the demo has the events %s", got)
 	}
 	g.setup()

@@ -24,6 +24,10 @@ func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Sec
 	if err != nil {
 		return "", fmt.Errorf("demo provider: %w", err)
 	}
+	allow, err := s.vouch(ctx, base)
+	if err != nil {
+		return "", fmt.Errorf("demo provider: %w", err)
+	}
 	present, err := s.store.Demo(ctx)
 	if err != nil {
 		return "", fmt.Errorf("look for the demo: %w", err)
@@ -33,13 +37,16 @@ func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Sec
 		if err != nil || done {
 			return "", err
 		}
-		return s.addDemo(ctx, base, model)
+		return s.addDemo(ctx, base, allow, model)
 	}
 	known, err := s.store.OwnsKey(ctx, present.Project, key)
 	if err != nil || known && present.BaseURL == baseURL {
 		return key, err
 	}
 	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if err := allow(ctx, tx); err != nil {
+			return err
+		}
 		if present.BaseURL != baseURL {
 			if err := tx.SetProviderURL(ctx, present.Provider, baseURL); err != nil {
 				return err
@@ -67,8 +74,11 @@ func freeName(ctx context.Context, tx *store.Tx, project logos.ProjectID) (strin
 	return fmt.Sprintf("%s-%d", demoName, tx.Revision()), nil
 }
 
-func (s *Service) addDemo(ctx context.Context, base *url.URL, model string) (key logos.Secret, err error) {
+func (s *Service) addDemo(ctx context.Context, base *url.URL, allow func(context.Context, *store.Tx) error, model string) (key logos.Secret, err error) {
 	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if err := allow(ctx, tx); err != nil {
+			return err
+		}
 		project, err := tx.AddProject(ctx, demoName, true)
 		if err != nil {
 			return err

@@ -4,11 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
+	"github.com/ls1intum/edutelligence/logos/egress"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
 
@@ -67,13 +68,13 @@ func (c *change) setSettings(ctx context.Context, m *adminv1.Settings) error {
 		return err
 	}
 	for i, text := range m.GetEgressCidrs() {
-		if _, err := netip.ParsePrefix(text); err != nil {
-			return invalid(item("egress_cidrs", i), "must be a range of addresses, like 10.20.0.0/16")
+		if _, err := egress.Parse(nil, []string{text}); err != nil {
+			return at(item("egress_cidrs", i), err)
 		}
 	}
 	for i, host := range m.GetEgressHosts() {
-		if strings.ContainsAny(host, "/: @") || strings.Contains(strings.TrimPrefix(host, "*."), "*") || !printable(host) {
-			return invalid(item("egress_hosts", i), "must be a host, like llm.example.org, or *.example.org for all below")
+		if _, err := egress.Parse([]string{host}, nil); err != nil {
+			return at(item("egress_hosts", i), err)
 		}
 	}
 	return c.UpdateSettings(ctx, store.Columns{
@@ -81,4 +82,21 @@ func (c *change) setSettings(ctx context.Context, m *adminv1.Settings) error {
 		"call_retention_days": m.GetCallRetentionDays(), "audit_retention_days": m.GetAuditRetentionDays(),
 		"unknown_line_retention_days": m.GetUnknownLineRetentionDays(), "claim_lifetime_s": m.GetClaimLifetime().GetSeconds(),
 	})
+}
+
+func (s *settingsServer) EraseEndUser(ctx context.Context, r *adminv1.EraseEndUserRequest) (*adminv1.EraseEndUserResponse, error) {
+	if _, err := s.store.Get(ctx, store.Projects, store.Scope{}, r.GetProjectId()); err != nil {
+		return nil, err
+	}
+	n, err := s.store.EraseEndUser(ctx, actorOf(ctx), logos.ProjectID(r.GetProjectId()), r.GetUser())
+	return &adminv1.EraseEndUserResponse{Calls: n}, err
+}
+
+func (s *settingsServer) EraseSourceAddress(ctx context.Context, r *adminv1.EraseSourceAddressRequest) (*adminv1.EraseSourceAddressResponse, error) {
+	address, err := netip.ParseAddr(r.GetAddress())
+	if err != nil {
+		return nil, invalid("address", "must be an IPv4 or IPv6 address")
+	}
+	n, err := s.store.EraseSourceAddress(ctx, actorOf(ctx), address)
+	return &adminv1.EraseSourceAddressResponse{AuditEvents: n}, err
 }

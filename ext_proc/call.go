@@ -20,9 +20,11 @@ type call struct {
 	request
 	caller
 	epoch   string
+	source  string // address of the caller, as Envoy knows it
 	now     time.Time
 	config  *logos.Config // loaded once
 	proxied *logos.Target // of a pass-through call
+	timeout time.Duration // of the whole call; 0: the route's
 	outcome string        // for the metric
 	// bodySeen says that the answer is to the body's message.
 	bodySeen bool
@@ -34,7 +36,14 @@ func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool
 	if c.config == nil {
 		return nil, false, logos.Errorf(logos.Unavailable, "gateway_starting", "the gateway has no configuration yet: try again in a few seconds")
 	}
+	if probe := c.server.cfg.Probes.take(c.probe, c.now); probe != nil {
+		answer, err = c.sendProbe(probe)
+		return answer, false, err
+	}
 	if err := c.authenticate(); err != nil {
+		return nil, false, err
+	}
+	if err := c.checkUse(); err != nil {
 		return nil, false, err
 	}
 	if c.upgrade {
@@ -49,7 +58,11 @@ func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool
 	if err := c.resolveProfiles(); err != nil {
 		return nil, false, err
 	}
-	if c.passesThrough() {
+	passes := c.passesThrough()
+	if err := c.checkAPI(passes); err != nil {
+		return nil, false, err
+	}
+	if passes {
 		return c.startPassthrough()
 	}
 	if c.route.Models && c.method == "GET" {
@@ -102,10 +115,10 @@ func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
 		return nil, &refusal{decision: d, err: asRefusal(err)}
 	}
 	api := c.route.API
-	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model}, c.server.active)
+	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model, Scope: c.key.Models, Inactive: c.server.cfg.Inactive}, c.server.active)
 	d.Candidates = choice.Candidates
 	if len(choice.Targets) == 0 {
-		return nil, &refusal{decision: d, err: noTarget(&choice, name, api)}
+		return nil, &refusal{decision: d, err: c.noTarget(&choice, name, api)}
 	}
 	d.Profile = choice.Profile.ID
 	rewrites := make([]string, len(choice.Targets))
@@ -149,15 +162,18 @@ func (c *call) model(name string) (*logos.Model, error) {
 		return nil, logos.Errorf(logos.NotFound, "model_not_found", "there is no model %.256q: GET /v1/models lists those that this key may use", name)
 	}
 	for _, p := range c.profiles {
-		if _, ok := p.Candidates[model.ID]; ok {
+		if _, ok := p.Candidates[model.ID]; ok && c.key.AllowsModel(model.ID) {
 			return model, nil
 		}
 	}
-	return nil, logos.Errorf(logos.Denied, "model_not_allowed", "this key may not use the model %.256q: GET /v1/models lists those that it may use", name)
+	return nil, c.modelDenied(name)
 }
 
 // noTarget says why nothing is left.
-func noTarget(choice *policy.Choice, name string, api logos.API) *logos.Error {
+func (c *call) noTarget(choice *policy.Choice, name string, api logos.API) *logos.Error {
+	if !choice.Granted && len(c.key.Models) > 0 {
+		return logos.Errorf(logos.Denied, "model_not_allowed", "this key may use no model: its access profile grants none of those that it is limited to")
+	}
 	if !choice.Granted {
 		return logos.Errorf(logos.Denied, "model_not_allowed", "this key may use no model: connect one to its access profile")
 	}

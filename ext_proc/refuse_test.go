@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/policy"
 )
 
 type object = map[string]any
@@ -84,6 +85,15 @@ var refusals = []refused{
 	{name: "two keys", headers: []string{"logos-key", key, "x-api-key", "lg-another"}, status: 400, code: "ambiguous_api_key", openAI: "invalid_request_error", anthropic: "invalid_request_error", unknown: true},
 	{name: "a revoked key", change: func(r *logos.Resources) { r.APIKeys[0].Revoked = true }, status: 401, code: "revoked_api_key", openAI: "authentication_error", anthropic: "authentication_error", unknown: true},
 	{name: "an expired key", change: func(r *logos.Resources) { r.APIKeys[0].ExpiresAt = now }, status: 401, code: "expired_api_key", openAI: "authentication_error", anthropic: "authentication_error", unknown: true},
+	{name: "the key before an expired rotation", change: func(r *logos.Resources) { rotated(r, now) }, status: 401, code: "expired_api_key", openAI: "authentication_error", anthropic: "authentication_error", unknown: true},
+	{name: "two keys, one of them imported", change: func(r *logos.Resources) { imported(r, "sk-imported") }, headers: []string{"x-api-key", key, "authorization", "Bearer sk-imported"},
+		status: 400, code: "ambiguous_api_key", openAI: "invalid_request_error", anthropic: "invalid_request_error", unknown: true},
+	{name: "a viewer's key", change: func(r *logos.Resources) { r.APIKeys[0].Role = logos.RoleViewer }, status: 403, code: "role_not_allowed", openAI: "permission_error", anthropic: "permission_error"},
+	{name: "a key for other sources", change: func(r *logos.Resources) { r.APIKeys[0].Sources = sources("10.0.0.0/8") }, status: 403, code: "source_not_allowed", openAI: "permission_error", anthropic: "permission_error"},
+	{name: "a key for other APIs", change: func(r *logos.Resources) { r.APIKeys[0].APIs = []string{"completions", "models", "passthrough"} }, status: 403, code: "api_not_allowed", openAI: "permission_error", anthropic: "permission_error"},
+	{name: "a key for other models", change: func(r *logos.Resources) { r.APIKeys[0].Models = []logos.ModelID{2} }, status: 403, code: "model_not_allowed", openAI: "permission_error", anthropic: "permission_error"},
+	{name: "a key for models that its profile has not", change: func(r *logos.Resources) { r.APIKeys[0].Models = []logos.ModelID{9} }, body: `{"model":"auto"}`,
+		status: 403, code: "model_not_allowed", openAI: "permission_error", anthropic: "permission_error"},
 	{name: "an upgrade", headers: []string{"x-api-key", key, "upgrade", "websocket"}, status: 501, code: "upgrade_not_supported", openAI: "invalid_request_error", anthropic: "invalid_request_error"},
 	{name: "a body that says it is too large", headers: []string{"x-api-key", key, "content-length", "4097"}, status: 413, code: "request_too_large", openAI: "invalid_request_error", anthropic: "request_too_large"},
 	{name: "a body that is too large", body: `{"model":"small","x":"` + strings.Repeat("x", maxBody) + `"}`, status: 413, code: "request_too_large", openAI: "invalid_request_error", anthropic: "request_too_large"},
@@ -181,6 +191,24 @@ func TestRefusesWhileClustersAreNotReady(t *testing.T) {
 	expectRefusal(t, g, x, false, 503, "no_deployment", "server_error")
 	if body := string(x.last().GetImmediateResponse().GetBody()); !strings.Contains(body, "deployment 1: not_active") || !strings.Contains(body, "deployment 3: no_credential") {
 		t.Errorf("the refusal does not say why: %s", body)
+	}
+}
+
+func TestSaysWhyAProviderCantBeCalled(t *testing.T) {
+	for reason, words := range map[string]string{policy.HostNotResolved: "does not resolve", policy.HostNotAllowed: "not allowed", policy.NotActive: "not ready yet"} {
+		c := config(t, nil)
+		g := newGateway(t, c)
+		g.reason = reason
+		g.inactive[clusterOf(t, c, 1)], g.inactive[clusterOf(t, c, 2)] = true, true
+		g.inactive[passCluster(t, c, 1, 1)] = true
+		if body := string(g.chat(`{"model":"small"}`).last().GetImmediateResponse().GetBody()); !strings.Contains(body, "deployment 1: "+reason) {
+			t.Errorf("%s is told by model as %s", reason, body)
+		}
+		x := g.call("GET", "/v1/files", "", "x-api-key", key, "x-logos-provider", "one", "x-logos-proxy", "1")
+		expectRefusal(t, g, x, false, 503, "no_deployment", "server_error")
+		if body := string(x.last().GetImmediateResponse().GetBody()); !strings.Contains(body, words) {
+			t.Errorf("%s is told of a provider as %s", reason, body)
+		}
 	}
 }
 

@@ -21,6 +21,9 @@ const (
 	APINotServed = "api_not_served" // it does not serve the API that was called
 	NotActive    = "not_active"     // Envoy has not made its cluster ready yet
 	OverLimit    = "over_limit"     // MaxTargets others come first
+	// Its provider's host has no address, or none that is allowed.
+	HostNotResolved = "host_not_resolved"
+	HostNotAllowed  = "host_not_allowed"
 )
 
 // Auto is the model name that asks for a choice among all models.
@@ -29,7 +32,14 @@ const Auto = "auto"
 // A Request is what a choice depends on.
 type Request struct {
 	API   logos.API
-	Model *logos.Model // nil: any model that the profile may use
+	Model *logos.Model    // nil: any model that the profile may use
+	Scope []logos.ModelID // of the key; empty: all
+	// Inactive says why a target is not active; nil: [NotActive].
+	Inactive func(*logos.Target) string
+}
+
+func (r *Request) inScope(id logos.ModelID) bool {
+	return len(r.Scope) == 0 || slices.Contains(r.Scope, id)
 }
 
 // A Choice is an ordered list of targets, with its explanation.
@@ -37,7 +47,7 @@ type Choice struct {
 	Targets    []*logos.Target
 	Profile    *logos.Access // under which the first target was granted
 	Candidates []logos.DecisionCandidate
-	Granted    bool // some profile grants the model asked for
+	Granted    bool // some profile grants the model asked for, and the key's scope has it
 }
 
 // Choose orders what the profiles grant, by id of the deployment. Each target is used at most once, and
@@ -46,6 +56,9 @@ func Choose(profiles []*logos.Access, r Request, active func(cluster string) boo
 	var c Choice
 	var found []granted
 	for _, profile := range profiles {
+		if r.Model != nil && !r.inScope(r.Model.ID) {
+			continue
+		}
 		if r.Model != nil {
 			candidates, ok := profile.Candidates[r.Model.ID]
 			c.Granted = c.Granted || ok
@@ -53,6 +66,9 @@ func Choose(profiles []*logos.Access, r Request, active func(cluster string) boo
 			continue
 		}
 		for _, id := range profile.Models {
+			if !r.inScope(id) {
+				continue
+			}
 			c.Granted = true
 			found = appendGranted(found, profile, profile.Candidates[id])
 		}
@@ -119,6 +135,8 @@ func excluded(g granted, r Request, active func(string) bool) string {
 		return g.Excluded
 	case !dialect.Serves(g.Target, r.API):
 		return APINotServed
+	case !active(g.Target.Cluster) && r.Inactive != nil:
+		return r.Inactive(g.Target)
 	case !active(g.Target.Cluster):
 		return NotActive
 	}

@@ -111,6 +111,16 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func TestSaysWhyATargetIsNotActive(t *testing.T) {
+	one, two := candidate(1, openai), candidate(2, openai)
+	why := func(t *logos.Target) string { return policy.HostNotAllowed + " " + t.Cluster }
+	got := policy.Choose([]*logos.Access{profile(1, granted{gpt: {one, two}})}, policy.Request{API: logos.APIChat, Model: gpt, Inactive: why}, func(cluster string) bool { return cluster != "d1" })
+	want := []logos.DecisionCandidate{{Deployment: 1, Excluded: "host_not_allowed d1"}, {Deployment: 2}}
+	if diff := cmp.Diff(want, got.Candidates); diff != "" {
+		t.Errorf("candidates differ (-want +got):\n%s", diff)
+	}
+}
+
 func TestNamesACandidateOnceThatTwoProfilesGrant(t *testing.T) {
 	one, two, three, four := candidate(1, openai), candidate(2, openai), candidate(3, openai), candidate(4, openai)
 	both := []*logos.Access{profile(1, granted{gpt: {one, two, three, four}}), profile(2, granted{gpt: {one, two, three, four}})}
@@ -155,5 +165,25 @@ func TestExplain(t *testing.T) {
 	choice := policy.Choice{Candidates: excluded(21)}
 	if got := choice.Explain(); strings.Count(got, ";") != 19 || strings.Contains(got, "21") {
 		t.Errorf("of 21 candidates it names %q, want the first 20", got)
+	}
+}
+
+func TestChoosesWithinTheKeysScopeAlone(t *testing.T) {
+	profiles := []*logos.Access{profile(1, granted{gpt: {candidate(1, openai)}, llama: {candidate(2, openai)}}), profile(2, granted{gpt: {candidate(3, openai)}})}
+	for _, c := range []struct {
+		model   *logos.Model
+		scope   []logos.ModelID
+		targets string
+	}{
+		{nil, []logos.ModelID{2}, "d2"}, {nil, []logos.ModelID{1, 9}, "d1 d3"}, {nil, []logos.ModelID{9}, ""}, {gpt, []logos.ModelID{1}, "d1 d3"}, {gpt, []logos.ModelID{2}, ""},
+	} {
+		choice := policy.Choose(profiles, policy.Request{API: logos.APIChat, Model: c.model, Scope: c.scope}, func(string) bool { return true })
+		var got []string
+		for _, target := range choice.Targets {
+			got = append(got, target.Cluster)
+		}
+		if strings.Join(got, " ") != c.targets || choice.Granted != (c.targets != "") || len(choice.Candidates) != len(got) {
+			t.Errorf("of model %v in the scope %v, the choice is %v (granted: %t), considering %v; want %s", c.model, c.scope, got, choice.Granted, choice.Candidates, c.targets)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 // Package postgres runs the embedded Postgres server of `logos up`: it finds a place and a user for it,
-// creates the database on the first start, and says how to start it and how to connect. It knows nothing
-// of what is stored; that is package store.
+// creates the database on the first start, and says how to start it and how to connect. It also runs
+// Postgres's own programs that dump and load a database, this one or another. It knows nothing of what is
+// stored; that is package store.
 //
 // The server listens on a Unix socket only, in a directory of mode 0700, and asks for a random password
 // that is kept beside it in the data directory. It survives its supervisor and the machine's power: fsync
@@ -70,6 +71,35 @@ func Exists(dataDir string) bool {
 	}
 	_, err = os.Stat(filepath.Join(place, "data", "PG_VERSION"))
 	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// Running returns the connection string of the server that runs on a data directory, or "" if none does.
+func Running(dataDir string) (string, error) {
+	place, err := readPointer(dataDir)
+	if err != nil {
+		return "", err
+	}
+	s := &Server{opt: Options{DataDir: dataDir}, place: place}
+	if place == "" {
+		s.place = filepath.Join(dataDir, placeDir)
+	}
+	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for a running Postgres: %w", err)
+	}
+	// See clearLeftovers for its lines.
+	l := strings.Split(string(text), "\n")
+	if len(l) < 5 || l[4] == "" || !answers(l[4], l[3]) {
+		return "", nil
+	}
+	if err := s.readPassword(); err != nil {
+		return "", err
+	}
+	s.socket = l[4]
+	return s.URL(), nil
 }
 
 // Prepare makes everything ready for a start of the server; on the first it creates the database, which

@@ -79,18 +79,18 @@ func (t *Tx) KeepRoot(ctx context.Context) error {
 
 // taken says of which constraint what is there already.
 var taken = map[string]string{
-	"teams_name":                 "there is a team with this name already",
-	"projects_name":              "there is a project with this name already",
-	"members_email":              "there is a member with this email address already",
-	"profiles_name":              "the project has an access profile with this name already",
-	"providers_name":             "there is a provider with this name already",
-	"providers_unique_name":      "there is a provider with this name already",
-	"credentials_name":           "the provider has a credential with this name already",
-	"credentials_hash":           "the provider has a credential with this secret already",
-	"models_name":                "there is a model with this name already",
-	"deployments_name":           "the model has a deployment with this name at this provider already: give each a name of its own",
-	"api_keys_hash_key":          "this secret is, or was, that of another API key: secrets are used once",
-	"api_keys_previous_hash_key": "this secret is, or was, that of another API key: secrets are used once",
+	"teams_name":             "there is a team with this name already",
+	"projects_name":          "there is a project with this name already",
+	"members_email":          "there is a member with this email address already",
+	"profiles_name":          "the project has an access profile with this name already",
+	"providers_name":         "there is a provider with this name already",
+	"providers_unique_name":  "there is a provider with this name already",
+	"credentials_name":       "the provider has a credential with this name already",
+	"credentials_hash":       "the provider has a credential with this secret already",
+	"models_name":            "there is a model with this name already",
+	"deployments_name":       "the model has a deployment with this name at this provider already: give each a name of its own",
+	"api_keys_hash":          "this secret is, or was, that of another API key: secrets are used once",
+	"api_keys_previous_hash": "this secret is, or was, that of another API key: secrets are used once",
 }
 
 // expected makes refusals of what the database finds wrong with the data itself.
@@ -141,11 +141,9 @@ func (t *Tx) AddProfile(ctx context.Context, project logos.ProjectID, name strin
 
 // AddAPIKey makes an API key of a project and returns its secret, which is not kept.
 func (t *Tx) AddAPIKey(ctx context.Context, project logos.ProjectID, role logos.Role, name string) (logos.Secret, error) {
-	secret := logos.NewAPIKey()
-	hash := t.store.hasher.APIKey(string(secret))
-	id, err := t.q.InsertAPIKey(ctx, db.InsertAPIKeyParams{
-		ProjectID: int64(project), Role: string(role), Name: name, Hash: hash[:], Hint: string(secret[len(secret)-4:]), Revision: t.revision,
-	})
+	values := Columns{"project_id": int64(project), "role": string(role), "name": name}
+	secret := t.NewSecret(values)
+	id, err := t.Insert(ctx, APIKeys, values)
 	return secret, t.created(ctx, APIKeys, id, err)
 }
 
@@ -170,6 +168,13 @@ func (t *Tx) AddProvider(ctx context.Context, p *logos.Provider) (logos.Provider
 	})
 }
 
+// AllowEgress lets providers be at a host though its addresses are not public.
+func (t *Tx) AllowEgress(ctx context.Context, host string) error {
+	return t.Audited(ctx, settings, 0, func(ctx context.Context) error {
+		return t.q.AllowEgressHost(ctx, db.AllowEgressHostParams{Host: host, Revision: t.revision})
+	})
+}
+
 // AddCredential returns the provider's credential with that secret, adding it if there is none.
 func (t *Tx) AddCredential(ctx context.Context, provider logos.ProviderID, secret logos.Secret) (logos.CredentialID, error) {
 	hash := t.store.credentialHash(secret)
@@ -177,7 +182,7 @@ func (t *Tx) AddCredential(ctx context.Context, provider logos.ProviderID, secre
 	if err == nil || !errors.Is(err, pgx.ErrNoRows) {
 		return logos.CredentialID(id), err
 	}
-	s, err := t.store.master.seal(string(secret))
+	s, err := t.seal(ctx, secret)
 	if err != nil {
 		return 0, fmt.Errorf("encrypt a credential: %w", err)
 	}
@@ -188,8 +193,8 @@ func (t *Tx) AddCredential(ctx context.Context, provider logos.ProviderID, secre
 }
 
 // Seal adds the columns of a credential's secret, encrypted.
-func (t *Tx) Seal(values Columns, secret logos.Secret) error {
-	s, err := t.store.master.seal(string(secret))
+func (t *Tx) Seal(ctx context.Context, values Columns, secret logos.Secret) error {
+	s, err := t.seal(ctx, secret)
 	if err != nil {
 		return fmt.Errorf("encrypt a credential: %w", err)
 	}

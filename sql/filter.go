@@ -168,7 +168,7 @@ func (t *transpiler) boolean(e *expr.Expr) (string, error) {
 	call := e.GetCallExpr()
 	if call == nil { // a boolean field alone
 		v, err := t.value(e)
-		return "coalesce(" + v + ", false)", err
+		return v, err
 	}
 	args := call.GetArgs()
 	switch f := call.GetFunction(); f {
@@ -180,7 +180,7 @@ func (t *transpiler) boolean(e *expr.Expr) (string, error) {
 		return t.join(word, args)
 	case filtering.FunctionNot:
 		inner, err := t.join("", args)
-		return "not " + inner, err
+		return "not coalesce(" + inner + ", false)", err // what is not there is not equal either
 	case filtering.FunctionHas:
 		return t.has(args)
 	default:
@@ -203,6 +203,7 @@ func (t *transpiler) join(word string, args []*expr.Expr) (string, error) {
 	return "(" + strings.Join(parts, word) + ")", nil
 }
 
+// compare writes plain comparisons, which indexes serve: in a condition, null counts as false.
 func (t *transpiler) compare(op string, left, right *expr.Expr) (string, error) {
 	if t.parts++; t.parts > maxFilterParts {
 		return "", badFilter("at most %d comparisons", maxFilterParts)
@@ -213,10 +214,10 @@ func (t *transpiler) compare(op string, left, right *expr.Expr) (string, error) 
 	}
 	if f := t.field(left); f != nil && f.is == moment && right.GetConstExpr() != nil {
 		r, err := t.moment(right)
-		return "coalesce(" + l + " " + op + " " + r + ", false)", err
+		return l + " " + op + " " + r, err
 	}
 	r, err := t.value(right)
-	return "coalesce(" + l + " " + op + " " + r + ", false)", err
+	return l + " " + op + " " + r, err
 }
 
 // has is the operator ":": part of a text, element of a list, name of a label.
@@ -242,7 +243,7 @@ func (t *transpiler) has(args []*expr.Expr) (string, error) {
 	case f != nil && f.is == texts:
 		return r + " = any (" + l + ")", nil
 	case f == nil || f.is == text:
-		return "coalesce(strpos(lower(" + l + "), lower(" + r + ")) > 0, false)", nil
+		return "strpos(lower(" + l + "), lower(" + r + ")) > 0", nil
 	}
 	return "", badFilter("':' is for texts, lists and labels")
 }

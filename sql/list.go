@@ -105,7 +105,8 @@ func (q Query) refused(k *Kind, err error) error {
 
 var errBadToken = logos.Errorf(logos.Invalid, "invalid_page_token", "it is none of this list: take next_page_token of the page before, with the same filter and order_by")
 
-// listSQL finds the page by keys first, so that documents are made for its rows alone.
+// listSQL returns the statement of a page. Postgres makes documents, which cost, after it has ordered and
+// limited the rows.
 func (k *Kind) listSQL(in Scope, q Query, terms []term) (string, []any, error) {
 	var args arguments
 	conditions := k.confine(in, &args)
@@ -135,16 +136,8 @@ func (k *Kind) listSQL(in Scope, q Query, terms []term) (string, []any, error) {
 		order[i] = t.expr + map[bool]string{true: " desc", false: ""}[t.desc]
 		values[i] = "(" + t.expr + ")::text"
 	}
-	by := strings.Join(order, ", ")
-	var keys, same []string
-	for i, t := range k.key() {
-		name := fmt.Sprintf("key%d", i)
-		keys, same = append(keys, t.expr+" as "+name), append(same, t.expr+" = page."+name)
-	}
-	return fmt.Sprintf("with page as materialized (select %s, row_number() over (order by %s) as n, array[%s] as place from %s%s order by %s limit %s)"+
-		" select %s, page.place from page join %s r on %s %s order by page.n",
-		strings.Join(keys, ", "), by, strings.Join(values, ", "), k.source(), where, by, args.add(q.Size+1),
-		k.document(), k.table, strings.Join(same, " and "), k.joins), args, nil
+	return fmt.Sprintf("select %s, array[%s] from %s%s order by %s limit %s",
+		k.document(), strings.Join(values, ", "), k.source(), where, strings.Join(order, ", "), args.add(q.Size+1)), args, nil
 }
 
 // confine returns the conditions of a scope.
@@ -202,18 +195,28 @@ func (k *Kind) key() []term {
 	return []term{{expr: "r.id", as: "bigint"}}
 }
 
-// after is the condition of the rows behind those with the given values.
+// after is the condition of the rows behind those with the given values. Where all terms have one
+// direction it compares rows, which an index serves from there on.
 func after(terms []term, values []string, args *arguments) string {
+	exprs, places := make([]string, len(terms)), make([]string, len(terms))
+	oneWay := true
+	for i, t := range terms {
+		exprs[i], places[i] = t.expr, args.add(values[i])+"::text::"+t.as
+		oneWay = oneWay && t.desc == terms[0].desc
+	}
+	if oneWay {
+		return "(" + strings.Join(exprs, ", ") + ") " + beyond(terms[0]) + " (" + strings.Join(places, ", ") + ")"
+	}
 	var either []string
 	same := ""
 	for i, t := range terms {
-		op := map[bool]string{true: "<", false: ">"}[t.desc]
-		v := args.add(values[i]) + "::text::" + t.as
-		either = append(either, "("+same+t.expr+" "+op+" "+v+")")
-		same += t.expr + " = " + v + " and "
+		either = append(either, "("+same+exprs[i]+" "+beyond(t)+" "+places[i]+")")
+		same += exprs[i] + " = " + places[i] + " and "
 	}
 	return "(" + strings.Join(either, " or ") + ")"
 }
+
+func beyond(t term) string { return map[bool]string{true: "<", false: ">"}[t.desc] }
 
 // A cursor is where a page ends.
 type cursor struct {

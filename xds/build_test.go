@@ -8,6 +8,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protopath"
@@ -20,7 +21,7 @@ import (
 )
 
 func all(r *xds.Resources) []proto.Message {
-	return slices.Concat(messages(r.Clusters), messages(r.Secrets), messages(r.Routes), messages(r.Listeners))
+	return slices.Concat(messages(r.Clusters), messages(r.Endpoints), messages(r.Secrets), messages(r.Routes), messages(r.Listeners))
 }
 
 func wire(t *testing.T, list []proto.Message) []byte {
@@ -67,7 +68,7 @@ func TestUsesNoNameTwice(t *testing.T) {
 		seen := make(map[string]bool)
 		stats := make(map[string]bool)
 		for _, m := range all(build(t, s)) {
-			name := string(m.ProtoReflect().Descriptor().Name()) + " " + m.(interface{ GetName() string }).GetName()
+			name := string(m.ProtoReflect().Descriptor().Name()) + " " + cachev3.GetResourceName(m)
 			if seen[name] {
 				t.Errorf("%s: %s is there twice", s.name, name)
 			}
@@ -182,12 +183,13 @@ func TestTheRouteAllowsAnAttemptForEveryTarget(t *testing.T) {
 	for _, host := range build(t, setups(t)[3]).Routes[0].GetVirtualHosts() {
 		routes = append(routes, host.GetRoutes()...)
 	}
-	last := routes[len(routes)-1]
-	if got := last.GetRoute().GetRetryPolicy().GetNumRetries().GetValue(); got+1 != policy.MaxTargets {
-		t.Errorf("the route allows %d retries of a call with up to %d targets", got, policy.MaxTargets)
+	if last := routes[len(routes)-1]; last.GetMatch().GetPrefix() != "/" || len(routes) != 3 || routes[0].GetRoute().GetRetryPolicy() != nil {
+		t.Fatalf("of the routes %v, the last does not take every path or the first is tried again", routes)
 	}
-	if last.GetMatch().GetPrefix() != "/" || len(routes) != 2 || routes[0].GetRoute().GetRetryPolicy() != nil {
-		t.Errorf("of the routes %v, the last does not take every path or the first is tried again", routes)
+	for _, r := range routes[1:] {
+		if got := r.GetRoute().GetRetryPolicy().GetNumRetries().GetValue(); got+1 != policy.MaxTargets {
+			t.Errorf("the route %s allows %d retries of a call with up to %d targets", r.GetName(), got, policy.MaxTargets)
+		}
 	}
 }
 

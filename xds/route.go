@@ -21,7 +21,14 @@ func (b *builder) route() *routev3.RouteConfiguration {
 	if b.o.AdminRoute != "" {
 		routes = append(routes, b.adminRoute())
 	}
-	routes = append(routes, b.callRoute())
+	for _, k := range b.o.StreamKinds {
+		for _, path := range k.Paths {
+			r := b.callRoute("call_"+k.Name, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: path}})
+			r.TypedPerFilterConfig = b.sseOf(k)
+			routes = append(routes, r)
+		}
+	}
+	routes = append(routes, b.callRoute("call", everything()))
 	return &routev3.RouteConfiguration{
 		Name:             routeName,
 		ValidateClusters: wrapperspb.Bool(false),
@@ -47,7 +54,7 @@ func everything() *routev3.RouteMatch {
 	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
 }
 
-func (b *builder) callRoute() *routev3.Route {
+func (b *builder) callRoute(name string, match *routev3.RouteMatch) *routev3.Route {
 	// Without a decision's groups, the call goes to a cluster that does not exist: a 503.
 	groups := &groupsv3.PriorityGroupClusterSpecifier{
 		OverrideMetadataNamespace: b.o.RouteNamespace,
@@ -56,7 +63,7 @@ func (b *builder) callRoute() *routev3.Route {
 		}},
 	}
 	return &routev3.Route{
-		Name: "call", Match: everything(),
+		Name: name, Match: match,
 		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_InlineClusterSpecifierPlugin{InlineClusterSpecifierPlugin: &routev3.ClusterSpecifierPlugin{
 				Extension: b.extension("priority_group", groups),

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,72 +12,15 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"go.yaml.in/yaml/v3"
 	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
 )
 
-const (
-	// applyTimeout bounds one request; the largest installation takes some seconds.
-	applyTimeout = 2 * time.Minute
-	maxDeclared  = 64 << 20 // bytes
-)
-
-// A client calls the admin API of a gateway, which may be on another machine.
-type client struct {
-	url, key string
-	http     http.Client
-}
-
-// newClient reads from the environment which gateway to call, and with which key.
-func newClient(getenv func(string) string) (*client, error) {
-	c := &client{url: strings.TrimSuffix(getenv("LOGOS_ADMIN_URL"), "/"), key: getenv("LOGOS_API_KEY")}
-	if c.url == "" {
-		c.url = "http://127.0.0.1:8081"
-	}
-	if c.key == "" {
-		return nil, finalError{errors.New("LOGOS_API_KEY is not set: set it to an API key with the role root or admin (and LOGOS_ADMIN_URL, if the admin port is not at " + c.url + ")")}
-	}
-	c.http.Timeout = applyTimeout
-	return c, nil
-}
-
-// call makes a request and decodes its answer. Errors are the gateway's own words.
-func (c *client) call(ctx context.Context, method, path string, in, out proto.Message) error {
-	var body io.Reader
-	if in != nil {
-		text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("encode the request: %w", err)
-		}
-		body = bytes.NewReader(text)
-	}
-	r, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
-	if err != nil {
-		return finalError{fmt.Errorf("LOGOS_ADMIN_URL: %w", err)}
-	}
-	r.Header.Set("Authorization", "Bearer "+c.key)
-	r.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(r)
-	if err != nil {
-		return fmt.Errorf("call the admin API at %s (LOGOS_ADMIN_URL): %w", c.url, errors.Unwrap(err))
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxDeclared))
-	if err != nil {
-		return fmt.Errorf("read the answer of the admin API: %w", err)
-	}
-	if resp.StatusCode != http.StatusOK {
-		var status struct{ Message string }
-		_ = json.Unmarshal(text, &status) // what is not JSON has no message
-		return finalError{fmt.Errorf("the gateway answers %s: %s", resp.Status, status.Message)}
-	}
-	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, out)
-}
+// maxDeclared bounds a declaration, in bytes.
+const maxDeclared = 64 << 20
 
 // export writes all resources as YAML, which apply reads.
 func export(ctx context.Context, out io.Writer) error {
@@ -234,33 +176,34 @@ func (d *declaration) resolve(item *yaml.Node, name string, get func(string) (st
 	return nil
 }
 
+// declared is what the command apply is given.
+type declared struct {
+	path          *string
+	dryRun, prune *bool
+}
+
 // apply makes the resources what a file says.
-func apply(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) error {
-	flags := flag.NewFlagSet("apply", flag.ContinueOnError)
-	flags.SetOutput(errs)
-	path := flags.String("f", "", "the file, or - for standard input")
-	dryRun := flags.Bool("dry-run", false, "show what would change, and change nothing")
-	prune := flags.Bool("prune", false, "delete what the file does not mention, of the kinds that it does")
-	if err := flags.Parse(args); err != nil || *path == "" || flags.NArg() > 0 {
-		return finalError{errors.New("usage: logos apply -f FILE [--dry-run] [--prune]")}
+func (d declared) apply(ctx context.Context, in io.Reader, out io.Writer) error {
+	if *d.path == "" {
+		return finalError{errors.New("say which file: logos apply -f FILE")}
 	}
-	text, err := readDeclared(*path, in)
+	text, err := readDeclared(*d.path, in)
 	if err != nil {
 		return finalError{err}
 	}
-	d, err := readYAML(text, os.LookupEnv, os.ReadFile)
+	wanted, err := readYAML(text, os.LookupEnv, os.ReadFile)
 	if err != nil {
-		return finalError{fmt.Errorf("%s: %w", *path, err)}
+		return finalError{fmt.Errorf("%s: %w", *d.path, err)}
 	}
 	c, err := newClient(os.Getenv)
 	if err != nil {
 		return err
 	}
-	answer, err := c.apply(ctx, d, *dryRun, *prune)
+	answer, err := c.apply(ctx, wanted, *d.dryRun, *d.prune)
 	if err != nil {
 		return err
 	}
-	writePlan(out, answer.GetChanges(), *dryRun)
+	writePlan(out, answer.GetChanges(), *d.dryRun)
 	return nil
 }
 

@@ -25,11 +25,14 @@ import (
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/accesslog"
 	"github.com/ls1intum/edutelligence/logos/api"
+	"github.com/ls1intum/edutelligence/logos/backup"
 	"github.com/ls1intum/edutelligence/logos/demo"
 	"github.com/ls1intum/edutelligence/logos/dialect"
+	"github.com/ls1intum/edutelligence/logos/egress"
 	"github.com/ls1intum/edutelligence/logos/envoy"
 	"github.com/ls1intum/edutelligence/logos/ext_proc"
 	"github.com/ls1intum/edutelligence/logos/inflight"
+	"github.com/ls1intum/edutelligence/logos/policy"
 	"github.com/ls1intum/edutelligence/logos/sql"
 	"github.com/ls1intum/edutelligence/logos/xds"
 )
@@ -38,7 +41,7 @@ import (
 const (
 	xdsSocket     = "xds.sock"
 	extProcSocket = "ext_proc.sock"
-	gatewayFile   = "gateway.id"
+	addressesFile = "addresses.json"
 	demoKeyFile   = "demo.key" // in the data directory
 )
 
@@ -52,7 +55,9 @@ type gateway struct {
 	store    *store.Store
 	calls    *inflight.Calls
 	envoy    *envoy.Admin
+	egress   *egress.Book
 	xds      *xds.Server
+	probes   extproc.Probes
 	config   atomic.Pointer[logos.Config]
 	applied  prometheus.Gauge
 	seeded   atomic.Bool // the demo is there, if it shall be
@@ -64,7 +69,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	if s.databaseURL == "" {
 		return finalError{errors.New("DATABASE_URL is not set: `logos up` brings a Postgres of its own, `logos serve` needs one")}
 	}
-	master, err := readMasterKey(s)
+	keys, err := s.masterKeys()
 	if err != nil {
 		return finalError{err}
 	}
@@ -80,7 +85,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	g.applied = promauto.With(g.registry).NewGauge(prometheus.GaugeOpts{
 		Name: "logos_config_applied_revision", Help: "Revision of the configuration that decisions use.",
 	})
-	if g.store, err = openStore(ctx, s.databaseURL, master, log); err != nil {
+	if g.store, err = openStore(ctx, s.databaseURL, keys, log); err != nil {
 		return err
 	}
 	defer g.store.Close()
@@ -90,13 +95,15 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	defer g.calls.Close()
 	g.envoy = envoy.NewAdmin(s.envoyAdmin)
 	defer g.envoy.Close()
+	g.egress = egress.NewBook(net.DefaultResolver, []string{s.listen, s.adminListen, s.envoyAdmin},
+		egress.Options{Linger: s.maxCall, File: filepath.Join(s.runDir, addressesFile)}, log, g.registry)
 	g.xds = xds.NewServer(g.xdsOptions(), g.envoy, g.calls.Uses, log, g.registry)
-	g.service = api.NewService(g.store, g.inForce, []string{s.listen, s.adminListen, s.envoyAdmin})
+	g.service = api.NewService(g.store, g.inForce, g.egress)
 	return g.run(ctx)
 }
 
 // openStore connects, migrates and unlocks.
-func openStore(ctx context.Context, url string, master *store.MasterKey, log *zap.Logger) (*store.Store, error) {
+func openStore(ctx context.Context, url string, keys *store.Keyring, log *zap.Logger) (*store.Store, error) {
 	s, err := store.Open(ctx, url, log)
 	if err != nil {
 		return nil, err
@@ -105,7 +112,7 @@ func openStore(ctx context.Context, url string, master *store.MasterKey, log *za
 		s.Close()
 		return nil, err
 	}
-	if err := s.Unlock(ctx, master); err != nil {
+	if err := s.Unlock(ctx, keys); err != nil {
 		s.Close()
 		if errors.Is(err, store.ErrWrongKey) {
 			err = finalError{err}
@@ -115,44 +122,17 @@ func openStore(ctx context.Context, url string, master *store.MasterKey, log *za
 	return s, nil
 }
 
-func migrate(ctx context.Context, s *settings, log *zap.Logger) error {
-	if s.databaseURL == "" {
-		return finalError{errors.New("DATABASE_URL is not set")}
-	}
-	db, err := store.Open(ctx, s.databaseURL, log)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	return db.Migrate(ctx)
-}
-
-func readMasterKey(s *settings) (*store.MasterKey, error) {
-	text := s.masterKey
-	if s.masterKeyFile != "" {
-		b, err := os.ReadFile(s.masterKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the master key: %w", err)
-		}
-		text = string(b)
-	}
-	if text == "" {
-		return nil, errors.New("there is no master key: set LOGOS_MASTER_KEY or LOGOS_MASTER_KEY_FILE to the one that the database was initialised with; for a new database, make one with `openssl rand -base64 32` and keep it safe")
-	}
-	return store.ParseMasterKey(text)
-}
-
 func (g *gateway) xdsOptions() xds.Options {
 	s := g.settings
 	o := xds.Options{
-		Listen: s.listen, ExtProcSocket: extProcSocket,
+		Listen: s.listen, ExtProcSocket: extProcSocket, TrustedHops: uint32(s.trustedHops), Addresses: g.egress.Addresses,
 		MaxBodyBytes: s.maxBody, MaxResponseBytes: s.maxResponse,
 		FirstByteTimeout: s.firstByte, IdleTimeout: s.idle, MaxDuration: s.maxCall,
 		CAFile: s.caFile, CertFile: s.certFile, KeyFile: s.keyFile,
 		CallFormat: accesslog.CallFormat(extproc.Namespace + ":" + extproc.DecisionKey), AttemptFormat: accesslog.AttemptFormat(),
-		StreamFields: dialect.StreamFields(), AnswerFields: dialect.AnswerFields(),
+		StreamFields: dialect.StreamFields(), StreamKinds: dialect.StreamKinds(), AnswerFields: dialect.AnswerFields(),
 		NumberNamespace: accesslog.NumberNamespace, TextNamespace: accesslog.TextNamespace,
-		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader,
+		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader, SourceHeader: extproc.SourceHeader,
 		Namespace: extproc.Namespace, RouteNamespace: extproc.RouteNamespace,
 	}
 	if s.logosdbOnDataPlane {
@@ -176,10 +156,13 @@ func (g *gateway) run(ctx context.Context) error {
 	reader := accesslog.New(g.settings.runDir, id, g.store, g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate}, g.log, g.registry)
 	watcher := store.NewWatcher(g.store, g.registry)
 	parts.Go(func() error { return g.xds.Run(ctx) })
+	parts.Go(func() error { return g.egress.Run(ctx, g.readdress) })
 	parts.Go(func() error { return watcher.Run(ctx, g.apply) })
 	parts.Go(func() error { return reader.Run(ctx) })
 	parts.Go(func() error { return g.calls.Maintain(ctx, g.settings.minFree) })
 	parts.Go(func() error { return g.partitions(ctx) })
+	parts.Go(func() error { return g.retain(ctx) })
+	parts.Go(func() error { return g.watchKey(ctx) })
 	parts.Go(func() error { return g.seedDemo(ctx) })
 	parts.Go(func() error { return g.tellSetup(ctx) })
 	servers.run(ctx, parts)
@@ -188,6 +171,7 @@ func (g *gateway) run(ctx context.Context) error {
 
 // apply puts a revision into force: what is new first in Envoy, then for decisions.
 func (g *gateway) apply(ctx context.Context, config *logos.Config) {
+	g.egress.Apply(ctx, config.Egress, egress.Hosts(config.Targets()))
 	if err := g.xds.Apply(ctx, config); err != nil {
 		// Decisions go on with what Envoy has: they use clusters that it reports active alone.
 		g.log.Error("Envoy does not have the whole configuration", zap.Int64("revision", config.Revision), zap.Error(err))
@@ -195,6 +179,24 @@ func (g *gateway) apply(ctx context.Context, config *logos.Config) {
 	g.config.Store(config)
 	g.applied.Set(float64(config.Revision))
 	g.log.Info("configuration in force", zap.Int64("revision", config.Revision), zap.Int("targets", len(config.Targets())))
+}
+
+// inactive says why Envoy can't use a target now.
+func (g *gateway) inactive(t *logos.Target) string {
+	switch found := g.egress.Find(t.Provider.Address()); {
+	case len(found.Addresses) > 0:
+		return policy.NotActive
+	case found.Refused != nil:
+		return policy.HostNotAllowed
+	}
+	return policy.HostNotResolved
+}
+
+// readdress tells Envoy where providers are now.
+func (g *gateway) readdress() {
+	if err := g.xds.Readdress(); err != nil {
+		g.log.Error("Envoy does not have the providers' present addresses", zap.Error(err))
+	}
 }
 
 // inForce returns when decisions use a revision, or after two seconds.
@@ -274,19 +276,24 @@ func (g *gateway) tellSetup(ctx context.Context) error {
 
 // gatewayID names this gateway in what it records; it stays with the run directory, whose logs it names.
 func gatewayID(s *settings) (string, error) {
-	if s.gatewayID != "" {
-		return s.gatewayID, nil
-	}
-	path := filepath.Join(s.runDir, gatewayFile)
-	text, err := os.ReadFile(path)
-	if id := strings.TrimSpace(string(text)); err == nil && id != "" {
+	id := knownGatewayID(s)
+	if id != "" {
 		return id, nil
 	}
-	id := strings.ToLower(rand.Text())
-	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+	id = strings.ToLower(rand.Text())
+	if err := os.WriteFile(filepath.Join(s.runDir, backup.IDFile), []byte(id+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("keep the gateway's id: %w", err)
 	}
 	return id, nil
+}
+
+// knownGatewayID returns "" where no gateway ran yet.
+func knownGatewayID(s *settings) string {
+	if s.gatewayID != "" {
+		return s.gatewayID
+	}
+	text, _ := os.ReadFile(filepath.Join(s.runDir, backup.IDFile))
+	return strings.TrimSpace(string(text))
 }
 
 // listeners is what the gateway serves.
@@ -313,7 +320,7 @@ func (g *gateway) listen() (*listeners, error) {
 	g.xds.Register(l.xdsServer)
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
 	extprocv3.RegisterExternalProcessorServer(l.extProcServe, extproc.New(g.config.Load, g.xds.Active, g.calls,
-		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall}, g.log, g.registry))
+		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, Probes: &g.probes, Inactive: g.inactive}, g.log, g.registry))
 	return l, nil
 }
 

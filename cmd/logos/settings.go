@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,7 @@ type settings struct {
 	adminCertFile, adminKeyFile     string
 	caFile                          string
 	logosdbOnDataPlane              bool
+	trustedHops                     int
 	demoListen, demoURL             string
 
 	maxBody, maxResponse     int64
@@ -133,6 +135,7 @@ func readSettings(get func(string) string) (*settings, error) {
 		masterKeyFile:      r.file("LOGOS_MASTER_KEY_FILE"),
 		gatewayID:          r.text("LOGOS_GATEWAY_ID", ""),
 		logosdbOnDataPlane: r.flag("LOGOS_LOGOSDB_ON_DATA_PLANE"),
+		trustedHops:        int(r.bytes("LOGOS_TRUSTED_HOPS", 0, 0, 16)),
 		concurrency:        int(r.bytes("LOGOS_ENVOY_CONCURRENCY", 0, 0, 1024)),
 		envoyHeap:          r.bytes("LOGOS_ENVOY_HEAP_BYTES", 0, 64<<20, 1<<40),
 		maxBody:            r.bytes("LOGOS_MAX_BODY_BYTES", 32<<20, 1<<10, 256<<20),
@@ -154,6 +157,16 @@ func readSettings(get func(string) string) (*settings, error) {
 		return nil, errors.Join(r.errs...)
 	}
 	return s, nil
+}
+
+// dataURL is where the data plane answers on this machine.
+func (s *settings) dataURL() *url.URL { return listenURL(s.listen, s.certFile != "") }
+
+// adminURL is where the admin port answers on this machine.
+func (s *settings) adminURL() *url.URL { return listenURL(s.adminListen, s.adminCertFile != "") }
+
+func listenURL(listen string, tls bool) *url.URL {
+	return &url.URL{Scheme: map[bool]string{true: "https", false: "http"}[tls], Host: reachable(listen)}
 }
 
 // paths finds directories and programs; those that `make runtime` fetches lie beside the folder of the
