@@ -17,7 +17,7 @@ import (
 var providers = resource[*adminv1.Provider]{
 	kind: store.Providers,
 	columns: func(ctx context.Context, c *change, m, _ *adminv1.Provider) (store.Columns, error) {
-		if err := checkName("name", m.GetName()); err != nil {
+		if err := named("name", m.GetName()); err != nil {
 			return nil, err
 		}
 		base, err := c.admit(ctx, m.GetBaseUrl())
@@ -71,7 +71,7 @@ func settleProvider(m *adminv1.Provider) error {
 		return nil
 	}
 	usual := usualAuth[logos.Dialect(m.GetDialect())]
-	if m.AuthHeader, err = authHeader(cmp.Or(m.GetAuthHeader(), usual.header)); err != nil {
+	if m.AuthHeader, err = authHeader("auth_header", cmp.Or(m.GetAuthHeader(), usual.header)); err != nil {
 		return at("auth_header", err)
 	}
 	if m.GetAuthFormat() == "" {

@@ -4,18 +4,20 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
 	"github.com/ls1intum/edutelligence/logos/probe"
 )
@@ -34,7 +36,7 @@ type admin struct {
 
 // newAdmin makes the servers; close ends them.
 func newAdmin(s *Service, prober *probe.Prober, log *zap.Logger) (*admin, error) {
-	g := &gate{who: byKey{s.store}, validator: s.validator, log: log}
+	g := &gate{who: byKey{s.store}, service: s, log: log}
 	a := &admin{
 		grpc:   grpc.NewServer(grpc.UnaryInterceptor(g.intercept), grpc.MaxRecvMsgSize(maxAdminRequest)),
 		inside: bufconn.Listen(64 << 10), serving: make(chan struct{}),
@@ -62,7 +64,7 @@ func newAdmin(s *Service, prober *probe.Prober, log *zap.Logger) (*admin, error)
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return a.inside.DialContext(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err == nil {
-		a.rest, err = newREST(a.conn)
+		a.rest, err = newREST(a.conn, slices.Collect(maps.Keys(a.grpc.GetServiceInfo())))
 	}
 	if err != nil {
 		a.close()
@@ -80,8 +82,17 @@ func (a *admin) close() {
 }
 
 // newREST puts REST in front of the services.
-func newREST(conn *grpc.ClientConn) (http.Handler, error) {
+func newREST(conn *grpc.ClientConn, services []string) (http.Handler, error) {
+	bindings, err := routesOf(services)
+	if err != nil {
+		return nil, err
+	}
 	mux := runtime.NewServeMux(
+		runtime.WithMiddlewares(bindings.check),
+		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int) {
+			notRouted(w, r, httpStatus)
+		}),
+		runtime.WithDisablePathLengthFallback(), runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
 			MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true},
 			UnmarshalOptions: protojson.UnmarshalOptions{},
@@ -112,7 +123,7 @@ func newREST(conn *grpc.ClientConn) (http.Handler, error) {
 // ServeHTTP answers a request of either kind.
 func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength > maxAdminRequest {
-		writeStatus(w, codes.InvalidArgument, "REQUEST_TOO_LARGE", "the request is larger than the limit of %d bytes", maxAdminRequest)
+		writeRefusal(w, logos.Errorf(logos.TooLarge, "request_too_large", "the request is larger than %d bytes", maxAdminRequest))
 		return
 	}
 	id := strings.ToLower(rand.Text())
