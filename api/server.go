@@ -19,6 +19,7 @@ import (
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
+	"github.com/ls1intum/edutelligence/logos/probe"
 )
 
 // maxAdminRequest bounds a message of the admin API, in bytes.
@@ -34,7 +35,7 @@ type admin struct {
 }
 
 // newAdmin makes the servers; close ends them.
-func newAdmin(s *Service, log *zap.Logger) (*admin, error) {
+func newAdmin(s *Service, prober *probe.Prober, log *zap.Logger) (*admin, error) {
 	g := &gate{who: byKey{s.store}, service: s, log: log}
 	a := &admin{
 		grpc:   grpc.NewServer(grpc.UnaryInterceptor(g.intercept), grpc.MaxRecvMsgSize(maxAdminRequest)),
@@ -45,7 +46,7 @@ func newAdmin(s *Service, log *zap.Logger) (*admin, error) {
 	adminv1.RegisterMemberServiceServer(a.grpc, &memberServer{Service: s})
 	adminv1.RegisterAccessProfileServiceServer(a.grpc, &accessProfileServer{Service: s})
 	adminv1.RegisterApiKeyServiceServer(a.grpc, &apiKeyServer{Service: s})
-	adminv1.RegisterProviderServiceServer(a.grpc, &providerServer{Service: s})
+	adminv1.RegisterProviderServiceServer(a.grpc, &providerServer{Service: s, prober: prober})
 	adminv1.RegisterCredentialServiceServer(a.grpc, &credentialServer{Service: s})
 	adminv1.RegisterModelServiceServer(a.grpc, &modelServer{Service: s})
 	adminv1.RegisterDeploymentServiceServer(a.grpc, &deploymentServer{Service: s})
