@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
 	"github.com/ls1intum/edutelligence/logos/sql"
@@ -28,7 +30,11 @@ var apiKeys = resource[*adminv1.ApiKey]{
 		}
 		return settleSecret(ctx, c, before, after)
 	},
-	shown: func(c *change, answer *adminv1.ApiKey) { answer.Secret = string(c.secret) },
+	shown: func(c *change, answer *adminv1.ApiKey) {
+		if c.secret != "" {
+			answer.Secret = proto.String(string(c.secret))
+		}
+	},
 }
 
 // settleSecret leaves a declared secret out that the key has already.
@@ -38,7 +44,7 @@ func settleSecret(ctx context.Context, c *change, before, after *adminv1.ApiKey)
 	}
 	same, err := c.SameKeySecret(ctx, logos.APIKeyID(before.GetId()), logos.Secret(after.GetSecret()), after.GetSecretSha256())
 	if same {
-		after.Secret, after.SecretSha256 = "", ""
+		after.Secret, after.SecretSha256 = nil, nil
 	}
 	return err
 }
@@ -298,7 +304,7 @@ func (s *apiKeyServer) withSecret(ctx context.Context, id int64, secret logos.Se
 	}
 	m, err := s.state(ctx, id)
 	if err == nil {
-		m.Secret = string(secret)
+		m.Secret = proto.String(string(secret))
 	}
 	return m, err
 }

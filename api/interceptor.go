@@ -44,6 +44,9 @@ func (g *gate) intercept(ctx context.Context, request any, info *grpc.UnaryServe
 	if err := g.validator.Validate(request.(proto.Message)); err != nil {
 		return nil, g.report(method, err)
 	}
+	if err := checkTexts(request.(proto.Message).ProtoReflect(), ""); err != nil {
+		return nil, g.report(method, err)
+	}
 	answer, err = handle(ctx, request)
 	if err != nil {
 		return nil, g.report(method, err)

@@ -169,6 +169,9 @@ func (r resource[M]) update(ctx context.Context, s *Service, m M, mask *fieldmas
 	if mask, err = cleanMask(mask, m); err != nil {
 		return answer, err
 	}
+	if err := s.validateGiven(m); err != nil {
+		return answer, err
+	}
 	err = s.do(ctx, func(ctx context.Context, c *change) error {
 		doc, err := c.Get(ctx, r.kind, c.scope, m.GetId())
 		if err != nil {
@@ -304,11 +307,13 @@ func cleanMask(mask *fieldmaskpb.FieldMask, m proto.Message) (*fieldmaskpb.Field
 		for _, path := range mask.GetPaths() {
 			top, _, _ := strings.Cut(path, ".")
 			f := fields.ByName(protoreflect.Name(top))
-			if f == nil || readOnly(f) || fieldmask.Validate(&fieldmaskpb.FieldMask{Paths: []string{path}}, m) != nil {
+			if f == nil || fieldmask.Validate(&fieldmaskpb.FieldMask{Paths: []string{path}}, m) != nil {
 				return nil, invalid("update_mask", "%.128q is no field that can be changed", path)
 			}
+			if !readOnly(f) { // whoever sends back all that they read names those, too
+				out.Paths = append(out.Paths, path)
+			}
 		}
-		out.Paths = mask.GetPaths()
 	}
 	return out, nil
 }

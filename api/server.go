@@ -26,6 +26,7 @@ const maxAdminRequest = 4 << 20
 type admin struct {
 	grpc    *grpc.Server
 	rest    http.Handler
+	routes  routes
 	inside  *bufconn.Listener
 	conn    *grpc.ClientConn
 	serving chan struct{}
@@ -63,6 +64,9 @@ func newAdmin(s *Service, log *zap.Logger) (*admin, error) {
 	if err == nil {
 		a.rest, err = newREST(a.conn)
 	}
+	if err == nil {
+		a.routes, err = newRoutes(a.grpc)
+	}
 	if err != nil {
 		a.close()
 		return nil, fmt.Errorf("serve the admin API: %w", err)
@@ -78,13 +82,19 @@ func (a *admin) close() {
 	<-a.serving
 }
 
+// restJSON is how answers are written.
+var restJSON = protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}
+
 // newREST puts REST in front of the services.
 func newREST(conn *grpc.ClientConn) (http.Handler, error) {
 	mux := runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
-			MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true},
+			MarshalOptions:   restJSON,
 			UnmarshalOptions: protojson.UnmarshalOptions{},
 		}),
+		runtime.WithErrorHandler(restError),
+		runtime.WithDisablePathLengthFallback(), // a form is no way to make a call
+		runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) {
 			switch name {
 			case "Authorization", http.CanonicalHeaderKey(requestIDKey), http.CanonicalHeaderKey(sourceKey):
@@ -124,5 +134,9 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	r.Body = http.MaxBytesReader(w, r.Body, maxAdminRequest)
+	if err := a.routes.check(w, r); err != nil {
+		writeRefusal(w, err)
+		return
+	}
 	a.rest.ServeHTTP(w, r)
 }

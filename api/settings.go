@@ -60,6 +60,9 @@ func (c *change) setSettings(ctx context.Context, m *adminv1.Settings) error {
 	if err := c.service.validate(m); err != nil {
 		return err
 	}
+	if m.GetClaimLifetime() == nil {
+		return invalid("claim_lifetime", "must be given, like 604800s for a week")
+	}
 	for i, text := range m.GetEgressCidrs() {
 		if _, err := netip.ParsePrefix(text); err != nil {
 			return invalid(item("egress_cidrs", i), "must be a range of addresses, like 10.20.0.0/16")

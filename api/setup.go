@@ -14,6 +14,7 @@ import (
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/sql"
@@ -51,6 +52,14 @@ func NewService(s *store.Store, inForce func(ctx context.Context, revision int64
 
 // validate checks a message against the rules of its proto.
 func (s *Service) validate(m proto.Message) error { return s.validator.Validate(m) }
+
+// validateGiven checks the fields of a change that are set: the others stay as they are.
+func (s *Service) validateGiven(m proto.Message) error {
+	return s.validator.Validate(m, protovalidate.WithFilter(protovalidate.FilterFunc(func(m protoreflect.Message, d protoreflect.Descriptor) bool {
+		f, ok := d.(protoreflect.FieldDescriptor)
+		return !ok || f.ContainingMessage() != m.Descriptor() || m.Has(f)
+	})))
+}
 
 // change makes a change and returns when it is in force here, so that what it allows works at once.
 func (s *Service) change(ctx context.Context, do func(context.Context, *store.Tx) error) error {
