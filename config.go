@@ -1,19 +1,17 @@
 package logos
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
-	"time"
 )
 
 // Resources is the content of one revision of the database, as plain rows.
 type Resources struct {
 	Projects    []*Project
+	Members     []*Member
 	APIKeys     []*APIKey
 	Profiles    []*Profile
 	Providers   []*Provider
@@ -24,13 +22,16 @@ type Resources struct {
 }
 
 // A Config is one revision of the whole configuration, compiled for lookups. It is immutable: a request
-// loads it once and never sees two revisions. Its zero value is not usable; see [NewConfig].
+// loads it once and never sees two revisions. What did not change it shares with the revision before, down
+// to the pointers. Its zero value is not usable; see [NewConfig] and [Compiler].
 type Config struct {
 	Revision int64
 	Hasher   Hasher
 
 	projects  map[ProjectID]*Project
-	keys      map[KeyHash]*APIKey
+	keys      *keyTable // by the hash of the present secret
+	previous  *keyTable // by the hash of the secret before the last rotation
+	digests   bool      // some key may be known by the SHA-256 of its secret alone
 	profiles  map[ProjectID][]*Access
 	models    map[ModelID]*Model
 	modelName map[string]*Model
@@ -95,60 +96,14 @@ type Candidate struct {
 	Excluded   string  // e.g. "no_credential"
 }
 
-// NewConfig compiles the resources of a revision. It refuses resources that contradict one another,
-// naming the first contradiction; the caller then keeps the last good configuration.
-func NewConfig(revision int64, r Resources) (*Config, error) {
-	c := &Config{
-		Revision:  revision,
-		Hasher:    r.Hasher,
-		projects:  index(r.Projects, func(p *Project) ProjectID { return p.ID }),
-		keys:      index(r.APIKeys, func(k *APIKey) KeyHash { return k.Hash }),
-		profiles:  make(map[ProjectID][]*Access),
-		models:    index(r.Models, func(m *Model) ModelID { return m.ID }),
-		modelName: index(r.Models, func(m *Model) string { return m.Name }),
+// APIKey returns the key with that hash, or nil. The hash may be that of its previous secret; a present one
+// wins over it. The key may be revoked or expired: see [APIKey.Usable].
+func (c *Config) APIKey(hash KeyHash) *APIKey {
+	if k := c.keys.get(hash); k != nil {
+		return k
 	}
-	b := compiler{
-		providers:   index(r.Providers, func(p *Provider) ProviderID { return p.ID }),
-		credentials: index(r.Credentials, func(c *Credential) CredentialID { return c.ID }),
-		models:      c.models,
-		deployments: make(map[ModelID][]*Deployment),
-		targets:     make(map[string]*Target),
-	}
-	for _, k := range r.APIKeys {
-		if c.projects[k.ProjectID] == nil {
-			return nil, fmt.Errorf("api key %d is of no known project (%d)", k.ID, k.ProjectID)
-		}
-	}
-	for _, p := range r.Providers {
-		if p.BaseURL == nil || p.BaseURL.Hostname() == "" || (p.BaseURL.Scheme != "http" && p.BaseURL.Scheme != "https") {
-			return nil, fmt.Errorf("provider %d has no usable base URL", p.ID)
-		}
-	}
-	for _, d := range slices.SortedFunc(slices.Values(r.Deployments), func(x, y *Deployment) int { return cmp.Compare(x.ID, y.ID) }) {
-		if b.models[d.Model] == nil || b.providers[d.Provider] == nil {
-			return nil, fmt.Errorf("deployment %d is of no known model (%d) or provider (%d)", d.ID, d.Model, d.Provider)
-		}
-		if d.Credential != 0 && (b.credentials[d.Credential] == nil || b.credentials[d.Credential].Provider != d.Provider) {
-			return nil, fmt.Errorf("deployment %d has credential %d, which is not one of its provider's", d.ID, d.Credential)
-		}
-		b.deployments[d.Model] = append(b.deployments[d.Model], d)
-	}
-	for _, p := range slices.SortedFunc(slices.Values(r.Profiles), func(x, y *Profile) int { return cmp.Compare(x.ID, y.ID) }) {
-		access, err := b.access(p)
-		if err != nil {
-			return nil, fmt.Errorf("profile %d: %w", p.ID, err)
-		}
-		c.profiles[p.ProjectID] = append(c.profiles[p.ProjectID], access)
-	}
-	for _, t := range b.targets {
-		c.targets = append(c.targets, t)
-	}
-	slices.SortFunc(c.targets, func(x, y *Target) int { return cmp.Compare(x.Cluster, y.Cluster) })
-	return c, nil
+	return c.previous.get(hash)
 }
-
-// APIKey returns the key with that hash, or nil. It may be revoked or expired.
-func (c *Config) APIKey(hash KeyHash) *APIKey { return c.keys[hash] }
 
 // Project returns the project with that id, or nil.
 func (c *Config) Project(id ProjectID) *Project { return c.projects[id] }
@@ -162,96 +117,9 @@ func (c *Config) Model(name string) *Model { return c.modelName[name] }
 // ModelByID returns the model with that id, or nil.
 func (c *Config) ModelByID(id ModelID) *Model { return c.models[id] }
 
-// Targets returns every target that some profile grants, in order of cluster name.
+// Targets returns every target that some profile grants, in order of cluster name. A target of which
+// nothing has changed is the same pointer from one revision to the next; if none has, the slice is the same.
 func (c *Config) Targets() []*Target { return c.targets }
-
-// Usable says whether a key may be used at the given time.
-func (k *APIKey) Usable(now time.Time) bool {
-	return !k.Revoked && (k.ExpiresAt.IsZero() || now.Before(k.ExpiresAt))
-}
-
-func index[K comparable, V any](rows []V, key func(V) K) map[K]V {
-	m := make(map[K]V, len(rows))
-	for _, r := range rows {
-		m[key(r)] = r
-	}
-	return m
-}
-
-// A compiler holds what compiling the profiles of one revision shares.
-type compiler struct {
-	providers   map[ProviderID]*Provider
-	credentials map[CredentialID]*Credential
-	models      map[ModelID]*Model
-	deployments map[ModelID][]*Deployment
-	targets     map[string]*Target
-}
-
-func (b *compiler) access(p *Profile) (*Access, error) {
-	a := &Access{Profile: p, Candidates: make(map[ModelID][]Candidate, len(p.Models))}
-	own := make(map[ProviderID]*Credential) // the profile's credential for a provider: its first
-	for _, g := range p.Grants {
-		provider, credential := b.providers[g.Provider], b.credentials[g.Credential]
-		if provider == nil || (g.Credential != 0 && (credential == nil || credential.Provider != g.Provider)) {
-			return nil, fmt.Errorf("it grants provider %d with credential %d, which do not belong together", g.Provider, g.Credential)
-		}
-		if own[g.Provider] == nil {
-			own[g.Provider] = credential
-		}
-	}
-	if p.Passthrough {
-		a.Routes = b.routes(p.Grants, own)
-	}
-	for _, id := range p.Models {
-		model := b.models[id]
-		if model == nil {
-			return nil, fmt.Errorf("it grants model %d, which does not exist", id)
-		}
-		candidates := make([]Candidate, 0, len(b.deployments[id]))
-		for _, d := range b.deployments[id] {
-			credential := own[d.Provider]
-			if d.Credential != 0 {
-				credential = b.credentials[d.Credential]
-			}
-			if credential == nil {
-				candidates = append(candidates, Candidate{Deployment: d, Excluded: "no_credential"})
-				continue
-			}
-			candidates = append(candidates, Candidate{Deployment: d, Target: b.target(b.providers[d.Provider], credential, d, model)})
-		}
-		a.Candidates[id] = candidates
-	}
-	return a, nil
-}
-
-// routes makes one pass-through route for each provider granted.
-func (b *compiler) routes(grants []Grant, own map[ProviderID]*Credential) []PassthroughRoute {
-	var out []PassthroughRoute
-	seen := make(map[ProviderID]bool, len(grants))
-	for _, g := range grants {
-		if seen[g.Provider] {
-			continue
-		}
-		seen[g.Provider] = true
-		route := PassthroughRoute{Own: b.target(b.providers[g.Provider], nil, nil, nil)}
-		if c := own[g.Provider]; c != nil {
-			route.Stored = b.target(b.providers[g.Provider], c, nil, nil)
-		}
-		out = append(out, route)
-	}
-	return out
-}
-
-// target returns the one target for these parts.
-func (b *compiler) target(p *Provider, c *Credential, d *Deployment, m *Model) *Target {
-	t := &Target{Provider: p, Credential: c, Deployment: d, Model: m}
-	t.Cluster = t.clusterName()
-	if known := b.targets[t.Cluster]; known != nil {
-		return known
-	}
-	b.targets[t.Cluster] = t
-	return t
-}
 
 // clusterName holds all that decides where the cluster leads and what it sends there, but the value of
 // the secret, which Envoy takes from a secret resource of its own.

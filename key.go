@@ -7,6 +7,7 @@ import (
 	"encoding/base32"
 	"encoding/hex"
 	"strings"
+	"time"
 )
 
 // KeyPrefix begins every API key that Logos makes.
@@ -28,11 +29,14 @@ func NewHasher(key []byte) Hasher { return Hasher{Secret(key)} }
 // APIKey hashes an API key.
 func (h Hasher) APIKey(secret string) KeyHash { return h.sum("api-key:", secret) }
 
-// APIKeySHA256 hashes an API key of which only the SHA-256 is known, in lower-case hexadecimal.
-func (h Hasher) APIKeySHA256(sum string) KeyHash { return h.sum("api-key-sha256:", sum) }
+// APIKeyDigest hashes an API key of which only the SHA-256 is known, as other gateways store it. It differs
+// from APIKey of that digest's text, so that who has read their database can't call with what is in it.
+func (h Hasher) APIKeyDigest(sha256 [sha256.Size]byte) KeyHash {
+	return h.sum("api-key-sha256:", hex.EncodeToString(sha256[:]))
+}
 
-// Claim hashes the token of a claim link.
-func (h Hasher) Claim(token string) KeyHash { return h.sum("claim:", token) }
+// ClaimToken hashes the token of the link by which an API key is handed over.
+func (h Hasher) ClaimToken(token string) KeyHash { return h.sum("claim-token:", token) }
 
 // Credential hashes a provider's credential, so that it can be found by its secret.
 func (h Hasher) Credential(secret Secret) KeyHash { return h.sum("credential:", string(secret)) }
@@ -65,13 +69,47 @@ func NewAPIKey() Secret {
 	return Secret(KeyPrefix + strings.ToLower(base32.StdEncoding.EncodeToString(b[:])))
 }
 
-// HeaderKey returns the API key in the value of an Authorization header: "Bearer lg-…", the scheme in
-// any case. Other values, also other bearer tokens, are not for Logos.
+// HeaderKey returns what an Authorization header may present as an API key: the token in "Bearer …", the
+// scheme in any case. It may be a key, like lg-… or one that was imported from another gateway, or the
+// caller's own credential for a provider. Other values, and tokens that are too long to be a key, are none.
 func HeaderKey(authorization string) (key string, ok bool) {
 	scheme, key, found := strings.Cut(authorization, " ")
 	key = strings.TrimSpace(key)
-	if !found || !strings.EqualFold(scheme, "bearer") || !strings.HasPrefix(key, KeyPrefix) || len(key) > MaxKeyLength {
+	if !found || !strings.EqualFold(scheme, "bearer") || key == "" || len(key) > MaxKeyLength {
 		return "", false
 	}
 	return key, true
+}
+
+// FindKey returns the key with that secret, or nil, and the hash by which it was found; see
+// [APIKey.ExpiryOf]. It may be revoked or expired.
+func (c *Config) FindKey(secret string) (*APIKey, KeyHash) {
+	if len(secret) > MaxKeyLength {
+		return nil, KeyHash{}
+	}
+	hash := c.Hasher.APIKey(secret)
+	k := c.APIKey(hash)
+	if k == nil && c.digests {
+		hash = c.Hasher.APIKeyDigest(sha256.Sum256([]byte(secret)))
+		k = c.APIKey(hash)
+	}
+	return k, hash
+}
+
+// ExpiryOf returns when the secret with that hash works no more: the one before the last rotation ends
+// before the key does. Zero: never.
+func (k *APIKey) ExpiryOf(hash KeyHash) time.Time {
+	if hash == k.Hash || !k.ExpiresAt.IsZero() && k.ExpiresAt.Before(k.PreviousExpiresAt) {
+		return k.ExpiresAt
+	}
+	return k.PreviousExpiresAt
+}
+
+// Usable says whether the secret with that hash may be used at the given time.
+func (k *APIKey) Usable(hash KeyHash, now time.Time) bool {
+	if k.Revoked || hash != k.Hash && k.PreviousExpiresAt.IsZero() {
+		return false
+	}
+	expiry := k.ExpiryOf(hash)
+	return expiry.IsZero() || now.Before(expiry)
 }

@@ -76,11 +76,23 @@ const (
 	APIMessages    API = "messages"
 )
 
+// What the APIs of a key can hold beside the model APIs.
+const (
+	ScopeModels      = "models"      // the list of models
+	ScopePassthrough = "passthrough" // everything that passes through, whatever its path
+)
+
 // A Project is an application, service or course that calls models, and the first payer.
 type Project struct {
 	ID     ProjectID
 	TeamID TeamID // 0: no team
 	Name   string
+}
+
+// A Member is a person of the organisation, whose role their API keys have.
+type Member struct {
+	ID   MemberID
+	Role Role
 }
 
 // An APIKey is the stored form of a secret that a caller presents.
@@ -98,8 +110,9 @@ type APIKey struct {
 	// there is none.
 	PreviousHash      KeyHash
 	PreviousExpiresAt time.Time
+	Digest            bool // one of the hashes is that of an imported SHA-256, see [Hasher.APIKeyDigest]
 
-	APIs    []string       // scopes, like "chat" or "passthrough"; empty: all
+	APIs    []string       // scopes: an API, [ScopeModels] or [ScopePassthrough]; empty: all
 	Models  []ModelID      // empty: all that its profiles grant
 	Sources []netip.Prefix // addresses from which it may be used; empty: all
 }

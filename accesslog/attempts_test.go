@@ -117,6 +117,49 @@ func TestRecordsNothingWithoutADecision(t *testing.T) {
 	}
 }
 
+// Envoy refuses some requests before it replaces their id by one of its own.
+func TestARefusedRequestWithTheIdOfACallUnderWayIsNotItsEnd(t *testing.T) {
+	inWorld(t, accesslog.Options{}, func(t *testing.T, w *world) {
+		p := w.envoy("e")
+		w.start()
+		d := w.begin(p, id(1), time.Hour, "d1-c1-f8e8a281")
+		refused := set(callLine, "d", "", "c", "400", "n", "0", "o", "189", "uu", "", "x", `"missing_host_header"`)
+		p.write(of(1, startLine) + of(1, refused))
+		w.pass(5 * time.Second)
+		p.write(of(1, endLine) + callOf(t, 1, d))
+		w.pass(time.Second)
+		w.expect("at its own end", 1, d, "ok 200; 1 d1-c1-f8e8a281 ok 200 input=1 output=14")
+	})
+}
+
+// Anybody can send these; each would be a row in the database.
+func TestKeepsNothingOfRequestsThatEnvoyRefusesUnread(t *testing.T) {
+	refused := set(callLine, "d", "", "id", "", "c", "426", "x", `"low_version"`)
+	calls, unknown := settle(t, refused, set(refused, "id", `"1"`), set(refused, "d", "null"), startLine, endLine, callLine)
+	if len(calls) != 1 || unknown != 0 {
+		t.Errorf("%d calls are stored and %d lines kept aside; want the call alone", len(calls), unknown)
+	}
+}
+
+// Envoy bounds texts in bytes. One that it cuts within a character is to it no UTF-8, but Latin-1.
+func TestReadsATextThatEnvoyCutWithinACharacter(t *testing.T) {
+	const limit = 512 // of a message
+	x := strings.Repeat("x", limit-4)
+	for logged, want := range map[string]string{
+		`"x\u00c3\u00a9` + x + `\u00c3"`:      "x\u00e9" + x,
+		`"\u00c3\u00a9` + x + `\u00e6\u0097"`: "\u00e9" + x,
+		`"\u00e9"`:                            "\u00e9",
+		`"\u00c3\u00a9\u00c3"`:                "\u00c3\u00a9\u00c3",
+		`"` + x + `xx\u00c3\u00a9"`:           x + "xx\u00c3",
+		`"` + x + `xxxx\u00c3"`:               x + "xxxx",
+	} {
+		calls, _ := settle(t, startLine, endLine, set(callLine, "c", "400", "uu", "", "em", logged))
+		if len(calls) != 1 || calls[0].Error.Message != want {
+			t.Errorf("%s is read as %+v, want %q", logged, calls[0].Error, want)
+		}
+	}
+}
+
 func TestReadsNumbersHoweverTheyArePrinted(t *testing.T) {
 	line := set(callLine, "ms", "1e+03", "tb", "2.5e+02", "i", "1e+05", "o", "1.048576e+06", "uu", "null", "u", `{"prompt_tokens":1e+05,"completion_tokens":1.4e+01,"reasoning_tokens":4}`, "n", "1e+00", "c", "2e+02")
 	calls, unknown := settle(t, startLine, set(endLine, "ms", "1e+03", "c", "2.00e+02"), line)

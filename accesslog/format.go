@@ -28,6 +28,7 @@ func CallFormat(decision string) map[string]string {
 		"id": "%REQ(X-REQUEST-ID)%",
 		"d":  "%DYNAMIC_METADATA(" + decision + ")%",
 		"m":  "%REQ(:METHOD):16%",
+		"y":  "%ROUTE_NAME%",
 		"c":  "%RESPONSE_CODE%",
 		"f":  "%RESPONSE_FLAGS%",
 		"x":  "%RESPONSE_CODE_DETAILS%",

@@ -16,7 +16,7 @@ func (r *Reader) house(ctx context.Context, now time.Time) {
 	r.discover()
 	for _, e := range r.epochs {
 		r.watch(e, now)
-		r.rotate(ctx, e)
+		r.rotate(ctx, e, now)
 		r.settleOverdue(e, now)
 	}
 	r.loseOverdue(now)
@@ -126,13 +126,13 @@ func (r *Reader) lose(e *epoch, i *inflight.Intent, now time.Time) {
 	r.settle(e, p, p.lose(ran, now), now)
 }
 
-// rotate renames a log that has grown, and tells Envoy to start a new one.
-func (r *Reader) rotate(ctx context.Context, e *epoch) {
+// rotate renames a log that has grown or aged, and tells Envoy to start a new one.
+func (r *Reader) rotate(ctx context.Context, e *epoch, now time.Time) {
 	if !r.envoys.Connected(e.name) {
 		return
 	}
 	size, renamed := e.log.size()
-	if size >= r.opt.RotateBytes && !renamed {
+	if due := size >= r.opt.RotateBytes || r.old(e, size, now); due && !renamed {
 		if err := e.log.rotate(); err != nil {
 			r.log.Error("an access log could not be rotated", zap.Error(err))
 			return
@@ -143,6 +143,28 @@ func (r *Reader) rotate(ctx context.Context, e *epoch) {
 			r.log.Warn("Envoy could not be told to start a new access log", zap.Error(err))
 		}
 	}
+}
+
+// old says whether the present file has held lines for long. Of one that held some when this process first
+// looked at it nobody knows for how long it had; it is soon taken for old, however often the process is
+// started.
+func (r *Reader) old(e *epoch, size int64, now time.Time) bool {
+	if e.log.file == nil {
+		return false
+	}
+	known := e.looked
+	e.looked = true
+	switch {
+	case size == 0:
+		e.since = time.Time{}
+		return false
+	case !known:
+		e.since = now.Add(r.opt.RotateAfter/24 - r.opt.RotateAfter)
+		e.sinceGeneration = e.log.at.generation
+	case e.since.IsZero() || e.sinceGeneration != e.log.at.generation:
+		e.since, e.sinceGeneration = now, e.log.at.generation
+	}
+	return now.Sub(e.since) >= r.opt.RotateAfter
 }
 
 // failureQuiet is how long Envoy must have written without failure before calls are taken again.

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/dialect"
@@ -25,6 +26,7 @@ type line struct {
 
 	// At the end of a call.
 	Decision     []byte // as a JSON string, which is decoded only where the intent does not know it
+	Route        string
 	Method       string
 	ContentType  string
 	FirstByte    int64 // milliseconds
@@ -48,7 +50,7 @@ func parseLine(raw []byte) (*line, error) {
 	if err := fields(raw, l.set); err != nil {
 		return nil, fmt.Errorf("read a line: %w", err)
 	}
-	if !logos.ValidCallID(l.ID) {
+	if !logos.ValidCallID(l.ID) && !l.unrouted() {
 		return nil, errors.New("a line has no request id of Envoy's making")
 	}
 	switch l.Type {
@@ -79,6 +81,8 @@ func (l *line) set(key string, v []byte) (err error) {
 		l.Decision = bytes.Clone(v)
 	case "m":
 		l.Method, err = textOf(v)
+	case "y":
+		l.Route, err = textOf(v)
 	case "ct":
 		l.ContentType, err = textOf(v)
 	case "tb":
@@ -102,10 +106,10 @@ func (l *line) set(key string, v []byte) (err error) {
 	case dialect.Numbers:
 		l.setUsage(key, string(v))
 	default:
-		if usageKeys[key] {
+		if limit := textLimits[key]; limit > 0 {
 			var text string
 			text, err = textOf(v)
-			l.setUsage(key, text)
+			l.setUsage(key, mended(text, limit))
 		}
 	}
 	if err != nil {
@@ -121,13 +125,13 @@ func (l *line) setUsage(key, v string) {
 	l.Usage[key] = v
 }
 
-// usageKeys holds the keys of texts from responses.
-var usageKeys = func() map[string]bool {
-	keys := make(map[string]bool)
+// textLimits holds the keys of texts from responses, with the bytes that Envoy keeps of each.
+var textLimits = func() map[string]int {
+	limits := make(map[string]int)
 	for _, f := range append(dialect.StreamFields(), dialect.AnswerFields()...) {
-		keys[f.Key] = f.Limit > 0
+		limits[f.Key] = f.Limit
 	}
-	return keys
+	return limits
 }()
 
 // textOf decodes a JSON string; null is "".
@@ -145,6 +149,25 @@ func textOf(v []byte) (string, error) {
 	return *s, nil
 }
 
+// mended undoes what Envoy makes of a text that it cut at limit within a character: since it is no UTF-8
+// then, it takes every byte for a character of Latin-1. The character that was cut is left out.
+func mended(text string, limit int) string {
+	raw := make([]byte, 0, len(text))
+	for _, r := range text {
+		if r > 0xff {
+			return text
+		}
+		raw = append(raw, byte(r))
+	}
+	for n := 1; n < utf8.UTFMax && len(raw) == limit; n++ {
+		whole, rest := raw[:len(raw)-n], raw[len(raw)-n:]
+		if rest[0] >= utf8.RuneSelf && !utf8.FullRune(rest) && utf8.Valid(whole) {
+			return string(whole)
+		}
+	}
+	return text
+}
+
 // countOf decodes a number that is no negative; null is 0.
 func countOf(v []byte) (int64, error) {
 	if n, err := strconv.ParseInt(string(v), 10, 64); err == nil && n >= 0 {
@@ -158,6 +181,12 @@ func countOf(v []byte) (int64, error) {
 		return 0, fmt.Errorf("%.40q is not a count", v)
 	}
 	return int64(f), nil
+}
+
+// unrouted says whether Envoy refused the request before it looked for a route: one without a host, say. It
+// has no id of Envoy's making then, and one that it has is the caller's word, which may name another's call.
+func (l *line) unrouted() bool {
+	return l.Type == callEnd && l.Route == "" && (len(l.Decision) == 0 || string(l.Decision) == "null")
 }
 
 // decision decodes the decision; nil where the line has none.

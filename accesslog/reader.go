@@ -37,6 +37,9 @@ type Envoys interface {
 // Options says how to read; the zero value works.
 type Options struct {
 	RotateBytes int64 // size at which a file is renamed; 0: 64 MiB
+	// RotateAfter is how long a file is written to: it bounds for how long what a call's lines say of its end
+	// user stays on disk once it is stored. 0: a day.
+	RotateAfter time.Duration
 }
 
 const (
@@ -85,12 +88,20 @@ type epoch struct {
 	// last seen connected.
 	aloneSince, lastAlive time.Time
 	finished              bool
+	// since is when the file of sinceGeneration was first seen to hold lines; zero: it held none. looked says
+	// that some file was looked at.
+	since           time.Time
+	sinceGeneration int64
+	looked          bool
 }
 
 // New makes a reader for the logs in dir.
 func New(dir, gateway string, store Store, calls *inflight.Calls, envoys Envoys, opt Options, log *zap.Logger, reg prometheus.Registerer) *Reader {
 	if opt.RotateBytes == 0 {
 		opt.RotateBytes = 64 << 20
+	}
+	if opt.RotateAfter == 0 {
+		opt.RotateAfter = 24 * time.Hour
 	}
 	return &Reader{
 		dir: dir, gateway: gateway, store: store, calls: calls, envoys: envoys, opt: opt, log: log,
@@ -232,6 +243,10 @@ func (r *Reader) unknown(e *epoch, at position, raw []byte) {
 
 // accept puts a line to its call.
 func (r *Reader) accept(e *epoch, at position, l *line, now time.Time) error {
+	if l.unrouted() {
+		r.metrics.undecided.Inc()
+		return nil
+	}
 	if _, late := r.settled[l.ID]; late {
 		return nil
 	}

@@ -161,6 +161,47 @@ func TestRemovesALogWithoutCalls(t *testing.T) {
 	})
 }
 
+// What is stored of a call does not stay on disk as well, however few calls there are.
+func TestRemovesALogThatIsOld(t *testing.T) {
+	inWorld(t, accesslog.Options{RotateAfter: time.Minute}, func(t *testing.T, w *world) {
+		p := w.envoy("e")
+		p.write("")
+		w.start()
+		w.pass(2 * time.Minute)
+		if p.told != 0 {
+			t.Error("a log without calls is rotated")
+		}
+		p.write(callText(1))
+		w.pass(59 * time.Second)
+		if p.generation != 0 {
+			t.Error("a log of less than a minute is rotated")
+		}
+		w.pass(2 * time.Minute)
+		if logs := w.logs("e"); len(logs) != 1 || p.generation != 1 || p.size != 0 {
+			t.Errorf("after a minute and %d rotations, %v are left", p.generation, logs)
+		}
+		w.expectCalls(1)
+	})
+}
+
+func TestRemovesAnOldLogHoweverOftenItIsStarted(t *testing.T) {
+	inWorld(t, accesslog.Options{RotateAfter: 24 * time.Second}, func(t *testing.T, w *world) {
+		p := w.envoy("e")
+		p.write("")
+		w.start()
+		p.write(callText(1))
+		for range 5 {
+			w.pass(3 * time.Second)
+			w.stop()
+			w.start()
+		}
+		if logs := w.logs("e"); len(logs) != 1 || p.generation != 1 || p.size != 0 {
+			t.Errorf("after %d rotations, %v are left", p.generation, logs)
+		}
+		w.expectCalls(1)
+	})
+}
+
 func TestPassesOverALineThatIsTooLong(t *testing.T) {
 	const long = 9 << 20
 	for _, restart := range []bool{false, true} {

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"net/netip"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -11,9 +10,6 @@ import (
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
-
-// minImported is the least length of a secret that is brought along, in bytes: a shorter one can be guessed.
-const minImported = 16
 
 var apiKeys = resource[*adminv1.ApiKey]{
 	kind:    store.APIKeys,
@@ -66,7 +62,7 @@ func keyColumns(ctx context.Context, c *change, m, before *adminv1.ApiKey) (stor
 	if err := c.keyScopes(ctx, columns, m.GetScopes()); err != nil {
 		return nil, err
 	}
-	return columns, c.keySecret(columns, m, before)
+	return columns, c.keySecret(ctx, columns, m, before)
 }
 
 // A keyOwner is whose an API key is, and what it stands for.
@@ -187,9 +183,9 @@ func (c *change) keyScopes(ctx context.Context, columns store.Columns, s *adminv
 	}
 	ranges := []string{}
 	for i, text := range s.GetSourceCidrs() {
-		prefix, err := parseRange(text)
+		prefix, err := logos.ParseSource(text)
 		if err != nil {
-			return invalid(item("scopes.source_cidrs", i), "must be a range of addresses, like 10.1.0.0/16, or one address")
+			return at(item("scopes.source_cidrs", i), err)
 		}
 		ranges = append(ranges, prefix.String())
 	}
@@ -197,17 +193,8 @@ func (c *change) keyScopes(ctx context.Context, columns store.Columns, s *adminv
 	return nil
 }
 
-// parseRange reads a range of addresses, or one address.
-func parseRange(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	return p.Masked(), err
-}
-
 // keySecret makes or takes the secret of a new key. That of a present one changes by rotation.
-func (c *change) keySecret(columns store.Columns, m, before *adminv1.ApiKey) error {
+func (c *change) keySecret(ctx context.Context, columns store.Columns, m, before *adminv1.ApiKey) error {
 	given := m.GetSecret() != "" || m.GetSecretSha256() != ""
 	switch {
 	case before != nil && given:
@@ -219,14 +206,9 @@ func (c *change) keySecret(columns store.Columns, m, before *adminv1.ApiKey) err
 	case given && c.scope.Member != 0:
 		return logos.Errorf(logos.Denied, "not_allowed", "secret: existing secrets are brought along by admins and team owners")
 	case m.GetSecretSha256() != "":
-		c.ImportSHA256(columns, m.GetSecretSha256())
-		return nil
+		return at("secret_sha256", c.ImportSHA256(ctx, columns, m.GetSecretSha256()))
 	case m.GetSecret() != "":
-		if len(m.GetSecret()) < minImported || !printable(m.GetSecret()) {
-			return invalid("secret", "must be printable ASCII of at least %d characters", minImported)
-		}
-		c.ImportSecret(columns, logos.Secret(m.GetSecret()))
-		return nil
+		return at("secret", c.ImportSecret(ctx, columns, logos.Secret(m.GetSecret())))
 	}
 	c.secret = c.NewSecret(columns)
 	return nil
@@ -291,7 +273,7 @@ func (s *apiKeyServer) state(ctx context.Context, id int64) (*adminv1.ApiKey, er
 func (s *apiKeyServer) RotateApiKey(ctx context.Context, r *adminv1.RotateApiKeyRequest) (*adminv1.ApiKey, error) {
 	var secret logos.Secret
 	err := apiKeys.act(ctx, s.Service, r.GetId(), r.GetEtag(), func(ctx context.Context, c *change, _ *adminv1.ApiKey) (err error) {
-		secret, err = c.Rotate(ctx, logos.APIKeyID(r.GetId()), time.Now().Add(r.GetOverlap().AsDuration()))
+		secret, err = c.Rotate(ctx, logos.APIKeyID(r.GetId()), r.GetOverlap().AsDuration(), time.Now())
 		return err
 	})
 	return s.withSecret(ctx, r.GetId(), secret, err)
@@ -314,9 +296,15 @@ func (s *apiKeyServer) ClaimApiKey(ctx context.Context, r *adminv1.ClaimApiKeyRe
 	return s.withSecret(ctx, int64(id), secret, err)
 }
 
+// Claim hands the key of a claim link over, for the page.
+func (s *Service) Claim(ctx context.Context, token string) (logos.Secret, error) {
+	_, secret, err := s.claim(ctx, logos.Secret(token))
+	return secret, err
+}
+
 func (s *Service) claim(ctx context.Context, token logos.Secret) (id logos.APIKeyID, secret logos.Secret, err error) {
 	err = s.do(ctx, func(ctx context.Context, c *change) error {
-		id, secret, err = c.Claim(ctx, token)
+		id, secret, err = c.Claim(ctx, token, time.Now())
 		return err
 	})
 	return id, secret, err

@@ -206,6 +206,9 @@ func applyOne[M message](ctx context.Context, p *plan, r resource[M], names []st
 	}
 	doc, err := p.Find(ctx, r.kind, store.Scope{}, by)
 	if logos.KindOf(err) == logos.NotFound {
+		if k, ok := any(m).(*adminv1.ApiKey); ok && k.GetSecret() == "" && k.GetSecretSha256() == "" {
+			return invalid("secret", "an API key that is declared needs its secret, or its SHA-256: nobody would know one made here")
+		}
 		if _, err := r.add(ctx, p.change, m); err != nil {
 			return err
 		}

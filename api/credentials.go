@@ -32,7 +32,7 @@ var credentials = resource[*adminv1.Credential]{
 		if err := checkSecret(secret); err != nil {
 			return nil, at("secret", err)
 		}
-		return columns, c.Seal(columns, secret)
+		return columns, c.Seal(ctx, columns, secret)
 	},
 	settle: func(ctx context.Context, c *change, before, after *adminv1.Credential) error {
 		same, err := c.HasSecret(ctx, logos.CredentialID(before.GetId()), logos.Secret(after.GetSecret()))

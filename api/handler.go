@@ -9,6 +9,7 @@ import (
 	"crypto/subtle"
 	"encoding/hex"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"go.uber.org/zap"
@@ -39,8 +40,8 @@ type Handler struct {
 	admin   *admin
 }
 
-// NewHandler makes a handler. Close ends what it started.
-func NewHandler(s *Service, token SetupToken, log *zap.Logger) (*Handler, error) {
+// NewHandler makes a handler. dataPlane is where calls are answered. Close ends what it started.
+func NewHandler(s *Service, token SetupToken, dataPlane *url.URL, log *zap.Logger) (*Handler, error) {
 	h := &Handler{service: s, token: token, log: log, mux: http.NewServeMux()}
 	var err error
 	if h.admin, err = newAdmin(s, log); err != nil {
@@ -54,6 +55,7 @@ func NewHandler(s *Service, token SetupToken, log *zap.Logger) (*Handler, error)
 	h.mux.Handle("/openapi.json", described)
 	h.mux.Handle("/docs", described)
 	h.logosdb(h.mux)
+	h.mux.Handle(claimPath, claimPage(s, dataPlane, log))
 	return h, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	neturl "net/url"
 	"os"
 	"strings"
 	"sync"
@@ -54,7 +55,7 @@ func (g *gateway) serve(token api.SetupToken, own []string) http.Handler {
 		defer g.mu.Unlock()
 		g.inForce = append(g.inForce, revision)
 	}, own)
-	h, err := api.NewHandler(service, token, zap.NewNop())
+	h, err := api.NewHandler(service, token, &neturl.URL{Scheme: "http", Host: "127.0.0.1:8080"}, zap.NewNop())
 	if err != nil {
 		g.t.Fatal(err)
 	}

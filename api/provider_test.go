@@ -127,6 +127,18 @@ func TestRefusesAddressesInOddForms(t *testing.T) {
 	}
 }
 
+// Envoy refuses such a name for TLS, and with it counts the whole configuration as not taken.
+func TestRefusesAHostThatNoNameCanHave(t *testing.T) {
+	t.Parallel()
+	g := content(t)
+	label := strings.Repeat("a", 60) + "."
+	for host, want := range map[string]int{strings.Repeat(label, 4) + "example": 200, strings.Repeat(label, 5) + "example": 422} {
+		if status, answer := g.add("https://" + host); status != want {
+			t.Errorf("%s answers %d %v, want %d", host, status, answer, want)
+		}
+	}
+}
+
 // Envoy may run on another machine than this, and the gateway is there as well.
 func TestRefusesTheGatewayOnAnotherMachine(t *testing.T) {
 	t.Parallel()

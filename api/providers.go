@@ -23,9 +23,13 @@ var providers = resource[*adminv1.Provider]{
 		if err := settleProvider(m); err != nil {
 			return nil, err
 		}
+		header, format := m.GetAuthHeader(), m.GetAuthFormat()
+		if header == noAuth {
+			header, format = "", "{}"
+		}
 		return store.Columns{
-			"name": m.GetName(), "base_url": base.String(), "dialect": m.GetDialect(), "auth_header": m.GetAuthHeader(),
-			"auth_format": m.GetAuthFormat(), "privacy_zone": m.GetPrivacyZone(),
+			"name": m.GetName(), "base_url": base.String(), "dialect": m.GetDialect(), "auth_header": header, "auth_format": format,
+			"privacy_zone": m.GetPrivacyZone(),
 		}, nil
 	},
 	settle: func(_ context.Context, _ *change, _, after *adminv1.Provider) error { return settleProvider(after) },
@@ -40,6 +44,10 @@ func settleProvider(m *adminv1.Provider) error {
 	if m.GetDialect() == "" {
 		m.Dialect = string(guessDialect(m.GetName(), base))
 	}
+	if m.GetAuthHeader() == noAuth {
+		m.AuthFormat = ""
+		return nil
+	}
 	usual := usualAuth[logos.Dialect(m.GetDialect())]
 	if m.AuthHeader, err = authHeader(cmp.Or(m.GetAuthHeader(), usual.header)); err != nil {
 		return at("auth_header", err)
@@ -49,6 +57,9 @@ func settleProvider(m *adminv1.Provider) error {
 	}
 	return at("auth_format", checkAuthFormat(m.GetAuthFormat()))
 }
+
+// noAuth in the place of a header says that the provider takes no key from us.
+const noAuth = "none"
 
 // usualAuth is how the providers of a dialect take their keys.
 var usualAuth = map[logos.Dialect]struct{ header, format string }{

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
@@ -78,4 +79,21 @@ func (c *change) setSettings(ctx context.Context, m *adminv1.Settings) error {
 		"call_retention_days": m.GetCallRetentionDays(), "audit_retention_days": m.GetAuditRetentionDays(),
 		"unknown_line_retention_days": m.GetUnknownLineRetentionDays(), "claim_lifetime_s": m.GetClaimLifetime().GetSeconds(),
 	})
+}
+
+func (s *settingsServer) EraseEndUser(ctx context.Context, r *adminv1.EraseEndUserRequest) (*adminv1.EraseEndUserResponse, error) {
+	if _, err := s.store.Get(ctx, store.Projects, store.Scope{}, r.GetProjectId()); err != nil {
+		return nil, err
+	}
+	n, err := s.store.EraseEndUser(ctx, actorOf(ctx), logos.ProjectID(r.GetProjectId()), r.GetUser())
+	return &adminv1.EraseEndUserResponse{Calls: n}, err
+}
+
+func (s *settingsServer) EraseSourceAddress(ctx context.Context, r *adminv1.EraseSourceAddressRequest) (*adminv1.EraseSourceAddressResponse, error) {
+	address, err := netip.ParseAddr(r.GetAddress())
+	if err != nil {
+		return nil, invalid("address", "must be an IPv4 or IPv6 address")
+	}
+	n, err := s.store.EraseSourceAddress(ctx, actorOf(ctx), address)
+	return &adminv1.EraseSourceAddressResponse{AuditEvents: n}, err
 }

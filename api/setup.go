@@ -31,6 +31,7 @@ const (
 	maxName   = 256  // bytes
 	maxSecret = 8192 // bytes
 	maxURL    = 2048 // bytes
+	maxHost   = 253  // bytes, of any name in the DNS; with more Envoy refuses the cluster, and is never ready
 )
 
 // A Service changes the configuration, for every face of the admin API. It checks what it is given and
@@ -235,6 +236,8 @@ func (s *Service) baseURL(ctx context.Context, text string) (*url.URL, error) {
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must be an http or https URL, like https://api.openai.com/v1")
 	case u.User != nil:
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must hold no user or password: give the key as api_key")
+	case len(u.Hostname()) > maxHost:
+		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url has a host name of more than %d bytes", maxHost)
 	case oddNumber(u.Hostname()):
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must write an IP address in its usual form, like 10.0.0.7")
 	case u.Fragment != "" || !printable(text) || strings.ContainsAny(u.Host, " \\"):

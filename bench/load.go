@@ -73,16 +73,20 @@ type cell struct {
 	rounds      [2][]round
 }
 
-// measure sends every shape at every load to all sides in turn, the whole several times over, so that a
-// machine that slows down or warms up does so for everybody.
-func measure(ctx context.Context, sides []*side, o options) ([]*cell, error) {
-	provider := newMock(0)
-	var cells []*cell
+// allCells are every shape at every load.
+func allCells() (out []*cell) {
 	for _, s := range shapes() {
 		for _, connections := range []int{1, busyConnections} {
-			cells = append(cells, &cell{shape: s, connections: connections})
+			out = append(out, &cell{shape: s, connections: connections})
 		}
 	}
+	return out
+}
+
+// measure sends every shape at every load to all sides in turn, the whole several times over, so that a
+// machine that slows down or warms up does so for everybody.
+func measure(ctx context.Context, sides []*side, cells []*cell, o options) error {
+	provider := newMock(0)
 	for _, s := range sides {
 		for i := range s.clients {
 			defer s.clients[i].close()
@@ -103,7 +107,7 @@ func measure(ctx context.Context, sides []*side, o options) ([]*cell, error) {
 				i = (i + n) % len(sides) // who is first changes
 				r, err := sides[i].run(ctx, c.shape.call(sides[i], provider), c.connections, length, spread)
 				if err != nil {
-					return nil, fmt.Errorf("%s, %s, %d connections: %w", sides[i].name, c.shape.name, c.connections, err)
+					return fmt.Errorf("%s, %s, %d connections: %w", sides[i].name, c.shape.name, c.connections, err)
 				}
 				if n > 0 {
 					c.rounds[i] = append(c.rounds[i], r)
@@ -111,7 +115,7 @@ func measure(ctx context.Context, sides []*side, o options) ([]*cell, error) {
 			}
 		}
 	}
-	return cells, nil
+	return nil
 }
 
 // run sends calls on so many connections, on each the next one when the last is answered. Connections

@@ -33,6 +33,8 @@ type options struct {
 	round, gap   time.Duration
 	rounds       int
 	filters      bool
+	scale        bool
+	size         size
 }
 
 func main() {
@@ -46,7 +48,11 @@ func main() {
 	o, err := parseOptions()
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		err = bench(ctx, o)
+		if o.scale {
+			err = benchScale(ctx, o)
+		} else {
+			err = bench(ctx, o)
+		}
 		stop()
 	}
 	if err != nil {
@@ -56,6 +62,7 @@ func main() {
 }
 
 func parseOptions() (options, error) {
+	divide := 1
 	o := options{envoy: os.Getenv("LOGOS_ENVOY")}
 	if o.envoy == "" {
 		o.envoy = filepath.Join(".runtime", "envoy", "_bin", "envoy")
@@ -68,11 +75,14 @@ func parseOptions() (options, error) {
 	flag.DurationVar(&o.round, "round", 2*time.Second, "length of a round")
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each shape, load and side")
 	flag.DurationVar(&o.gap, "gap", 2*time.Millisecond, "time between the tokens of a stream; 0: as fast as they go, many in one packet")
+	flag.BoolVar(&o.scale, "scale", false, "measure an installation of 100,000 API keys beside one with next to nothing in it, and nothing else")
+	flag.IntVar(&divide, "divide", 1, "with -scale: store that many times fewer rows, to try the measuring itself")
 	flag.Parse()
+	o.size = large.divided(divide)
 	switch {
 	case runtime.GOOS != "linux":
 		return o, errors.New("it reads CPU and memory from /proc, which only Linux has")
-	case flag.NArg() > 0 || o.only != "" && o.only != "bare" || o.round <= 0 || o.rounds < 1 || o.gap < 0:
+	case flag.NArg() > 0 || o.only != "" && o.only != "bare" || o.round <= 0 || o.rounds < 1 || o.gap < 0 || divide < 1 || divide > 20:
 		return o, fmt.Errorf("these arguments make no sense: %s", strings.Join(os.Args[1:], " "))
 	}
 	for _, path := range []*string{&o.logos, &o.envoy} { // they are started in other directories
@@ -93,10 +103,15 @@ func parseOptions() (options, error) {
 
 // bench starts everything, measures, reports and ends everything. The table is printed also where calls
 // failed or the books differ; the error says so then.
-func bench(ctx context.Context, o options) (err error) {
+func bench(ctx context.Context, o options) error {
 	// Starting and settling have bounds of their own; this one is for what nobody thought of.
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute+time.Duration(o.rounds)*24*o.round)
 	defer cancel()
+	return inDirectory(func(dir string) error { return benchIn(ctx, dir, o) })
+}
+
+// inDirectory calls do with a new directory, which is removed after it.
+func inDirectory(do func(dir string) error) (err error) {
 	dir, err := os.MkdirTemp("/tmp", "lb") // short: a Unix socket's path has 107 bytes at most
 	if err != nil {
 		return err
@@ -110,6 +125,16 @@ func bench(ctx context.Context, o options) (err error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // as root, Postgres runs as another user, who must get in
 		return err
 	}
+	return do(dir)
+}
+
+// subdirectory makes a directory that Postgres's user gets into.
+func subdirectory(dir, name string) (string, error) {
+	path := filepath.Join(dir, name)
+	return path, os.Mkdir(path, 0o755)
+}
+
+func benchIn(ctx context.Context, dir string, o options) (err error) {
 	ports, err := freePorts(4)
 	if err != nil {
 		return err
@@ -138,8 +163,8 @@ func bench(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	cells, err := measure(ctx, sides, o)
-	if err != nil {
+	cells := allCells()
+	if err := measure(ctx, sides, cells, o); err != nil {
 		return err
 	}
 	after, err := readMachine()

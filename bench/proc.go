@@ -112,14 +112,33 @@ func arguments(pid int) []string {
 	return strings.Split(string(bytes.TrimRight(text, "\x00")), "\x00")
 }
 
+// environment returns a variable of a process's environment.
+func environment(pid int, name string) (string, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	if err != nil {
+		return "", err
+	}
+	for entry := range strings.SplitSeq(string(text), "\x00") {
+		if value, ok := strings.CutPrefix(entry, name+"="); ok {
+			return value, nil
+		}
+	}
+	return "", fmt.Errorf("process %d was started without %s", pid, name)
+}
+
 // resident returns a process's resident memory in bytes.
-func resident(pid int) (float64, error) {
+func resident(pid int) (float64, error) { return statusBytes(pid, "VmRSS") }
+
+// peak returns the most memory in bytes that a process ever had resident.
+func peak(pid int) (float64, error) { return statusBytes(pid, "VmHWM") }
+
+func statusBytes(pid int, field string) (float64, error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
 		return 0, err
 	}
 	for line := range strings.Lines(string(text)) {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
 			kib, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 64)
 			return kib * 1024, err
 		}

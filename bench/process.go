@@ -89,13 +89,15 @@ func lastWords(dir string) string {
 	const most = 30
 	var out strings.Builder
 	logs, _ := filepath.Glob(filepath.Join(dir, "*"+logSuffix)) // the pattern is well-formed
+	below, _ := filepath.Glob(filepath.Join(dir, "*", "*"+logSuffix))
+	logs = append(logs, below...)
 	for _, path := range logs {
 		text, err := os.ReadFile(path)
 		if text = bytes.TrimSpace(text); err != nil || len(text) == 0 {
 			continue
 		}
 		lines := strings.Split(string(text), "\n")
-		fmt.Fprintf(&out, "The last words of %s:\n%s\n", strings.TrimSuffix(filepath.Base(path), logSuffix), strings.Join(lines[max(0, len(lines)-most):], "\n"))
+		fmt.Fprintf(&out, "The last words of %s:\n%s\n", strings.TrimSuffix(strings.TrimPrefix(path, dir+"/"), logSuffix), strings.Join(lines[max(0, len(lines)-most):], "\n"))
 	}
 	return out.String()
 }

@@ -24,6 +24,8 @@ const productKey = "the-products-own"
 type product struct {
 	*child
 	*side
+	dir                 string
+	environment         []string
 	admin               string
 	provider            string
 	tree                productTree // as it was when the measuring began
@@ -36,23 +38,29 @@ type product struct {
 
 // startProduct starts the product and sets it up. The ports are the data plane's, the admin's and Envoy's admin's.
 func startProduct(ctx context.Context, dir string, o options, ports []string, provider *mockProcess) (*product, error) {
-	data := filepath.Join(dir, "data")
-	if err := os.Mkdir(data, 0o755); err != nil {
-		return nil, err
-	}
-	cmd := exec.Command(o.logos, "up", "--demo=false")
-	cmd.Env = append(cleanEnvironment(), "LOGOS_DATA_DIR="+data, "LOGOS_ENVOY="+o.envoy, "LOGOS_ENVOY_CONCURRENCY="+strconv.Itoa(concurrency),
+	p := &product{side: &side{name: "Logos", address: ports[0]}, admin: ports[1], provider: provider.address, dir: dir}
+	p.environment = append(cleanEnvironment(), "LOGOS_DATA_DIR="+filepath.Join(dir, "data"), "LOGOS_ENVOY="+o.envoy, "LOGOS_ENVOY_CONCURRENCY="+strconv.Itoa(concurrency),
 		"LOGOS_LISTEN="+ports[0], "LOGOS_ADMIN_LISTEN="+ports[1], "LOGOS_ENVOY_ADMIN="+ports[2])
-	c, err := start(cmd, "logos-up", dir)
-	if err != nil {
+	p.cpu, p.memory, p.settle = p.readCPU, p.readMemory, p.waitRecorded
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o755); err != nil {
 		return nil, err
 	}
-	p := &product{child: c, side: &side{name: "Logos", address: ports[0]}, admin: ports[1], provider: provider.address}
-	p.cpu, p.memory, p.settle = p.readCPU, p.readMemory, p.waitRecorded
+	if err := p.launch(o.logos); err != nil {
+		return nil, err
+	}
 	if err := p.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the product: %w", err), p.stop())
 	}
 	return p, nil
+}
+
+// launch starts the program on the data directory as it is.
+func (p *product) launch(program string) error {
+	cmd := exec.Command(program, "up", "--demo=false")
+	cmd.Env = p.environment
+	c, err := start(cmd, "logos-up", p.dir)
+	p.child = c
+	return err
 }
 
 // cleanEnvironment leaves out what would make the product use somebody's database or settings.
@@ -88,16 +96,21 @@ func (p *product) prepare(ctx context.Context) error {
 	if err := p.ready(ctx); err != nil {
 		return err
 	}
+	return p.beginMeasuring(ctx)
+}
+
+// beginMeasuring notes which processes there are and what they have recorded.
+func (p *product) beginMeasuring(ctx context.Context) error {
 	tree, err := readProductTree(p.cmd.Process.Pid)
 	if err != nil {
 		return err
 	}
-	p.tree = tree
+	p.tree, p.answered = tree, 0
 	return p.openBooks(ctx)
 }
 
 func (p *product) ready(ctx context.Context) error {
-	err := poll(ctx, 60*time.Second, 100*time.Millisecond, func() error {
+	err := poll(ctx, 120*time.Second, 20*time.Millisecond, func() error {
 		if err := p.hasEnded(); err != nil {
 			return final{err}
 		}

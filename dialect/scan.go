@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"math/bits"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -205,65 +206,58 @@ func (s *scanner) fields(depth int, visit func(key string, at int) error) error 
 	}
 }
 
-// str takes a string and returns what stands between its quotes.
+// str takes a string and returns what stands between its quotes. Escapes that are none of JSON's are
+// refused, as lenient decoders differ in what they make of them.
 func (s *scanner) str() (raw []byte, escaped bool, err error) {
 	if !s.take('"') {
 		return nil, false, s.errorf("a string is missing")
 	}
 	start := s.at
 	for {
-		end := bytes.IndexByte(s.body[s.at:], '"')
-		if end < 0 {
-			s.at = len(s.body)
-			return nil, false, s.errorf("a string is not closed")
-		}
-		s.at += end + 1
-		backslashes := 0
-		for i := s.at - 2; i >= start && s.body[i] == '\\'; i-- {
-			backslashes++
-		}
-		if backslashes%2 == 0 {
-			raw = s.body[start : s.at-1]
-			escaped, bad := checkString(raw)
-			if bad >= 0 {
-				s.at = start + bad
-				return nil, false, s.errorf("a string holds a control character or a wrong escape")
+		s.at += plain(s.body[s.at:])
+		switch s.peek() {
+		case '"':
+			s.at++
+			return s.body[start : s.at-1], escaped, nil
+		case '\\':
+			length := escapeLength(s.body[s.at:])
+			if length == 0 {
+				return nil, false, s.errorf("a string holds a wrong escape")
 			}
-			return raw, escaped, nil
+			escaped = true
+			s.at += length
+		default:
+			if s.at < len(s.body) {
+				return nil, false, s.errorf("a string holds a control character")
+			}
+			return nil, false, s.errorf("a string is not closed")
 		}
 	}
 }
 
-// checkString checks what stands between quotes, as lenient decoders differ in what they make of wrong
-// escapes: says whether there are escapes, and where it is wrong, or -1. Long prompts make it hot, so it
-// looks at eight bytes at once.
-func checkString(raw []byte) (escaped bool, bad int) {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
+// plain returns how many bytes of text there are before the first quote, backslash or control character.
+// Long prompts make it hot, so it looks at many bytes at once.
+func plain(text []byte) int {
 	i := 0
-	for ; i+8 <= len(raw); i += 8 {
-		word := binary.LittleEndian.Uint64(raw[i:])
-		if (word-0x20*ones)&^word&highs != 0 { // some byte is below 0x20
+	for ; i+8 <= len(text); i += 8 {
+		if m := marks(text[i:]); m != 0 {
+			return i + bits.TrailingZeros64(m)/8
+		}
+	}
+	for ; i < len(text); i++ {
+		if c := text[i]; c < ' ' || c == '"' || c == '\\' {
 			break
 		}
 	}
-	for ; i < len(raw); i++ {
-		if raw[i] < ' ' {
-			return false, i
-		}
-	}
-	for at := 0; ; {
-		next := bytes.IndexByte(raw[at:], '\\')
-		if next < 0 {
-			return escaped, -1
-		}
-		escaped = true
-		at += next
-		length := escapeLength(raw[at:])
-		if length == 0 {
-			return true, at
-		}
-		at += length
-	}
+	return i
+}
+
+// marks sets the highest bit of each of eight bytes that ends plain text. A borrow may mark bytes after
+// such a one, so the lowest mark alone is exact. Bytes beyond ASCII have that bit themselves and end nothing.
+func marks(text []byte) uint64 {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	word := binary.LittleEndian.Uint64(text)
+	return ((word - ' '*ones) | ((word ^ '"'*ones) - ones) | ((word ^ '\\'*ones) - ones)) &^ word & highs
 }
 
 // escapeLength returns the length of the escape that text begins with, or 0 if it is none of JSON's.

@@ -1,6 +1,7 @@
 package dialect_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -233,5 +234,20 @@ func refused(t *testing.T, body, want string) {
 	}
 	if got.Model != "" {
 		t.Errorf("Scan(%.100q) gives the model %q with its error", body, got.Model)
+	}
+}
+
+// Words are read at once: each byte at each place of one is read as the general decoder reads it.
+func TestScanReadsEachByteOfAString(t *testing.T) {
+	for c := range 256 {
+		for before := range 17 {
+			for _, next := range []string{"", "n", "u00Fe", "u00g0", "\\", `"`} {
+				body := `{"a":"` + strings.Repeat("é", before/2) + strings.Repeat("x", before%2) + string([]byte{byte(c)}) + next + strings.Repeat("y", 9) + `"}`
+				_, err := dialect.Scan([]byte(body))
+				if valid := json.Valid([]byte(body)); (err == nil) != valid {
+					t.Errorf("%q is valid: %v, read: %v", body, valid, err)
+				}
+			}
+		}
 	}
 }

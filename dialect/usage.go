@@ -3,6 +3,7 @@ package dialect
 import (
 	"encoding/json"
 	"math"
+	"slices"
 	"strconv"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -53,8 +54,35 @@ var (
 	}
 )
 
-// StreamFields returns what Envoy shall read from each event of a stream.
+// StreamFields returns what Envoy shall read from each event of a stream of unknown kind.
 func StreamFields() []UsageField { return streamFields }
+
+// A StreamKind is a kind of stream that the path of the call tells, and the fields that its events may have.
+type StreamKind struct {
+	Name   string
+	Paths  []string
+	Fields []UsageField
+}
+
+// StreamKinds returns the kinds that are known. Looking for a field in vain costs in every event, so a path
+// that most calls have is worth rules of its own.
+func StreamKinds() []StreamKind {
+	return []StreamKind{
+		{"chat", []string{"/v1/chat/completions", "/v1/completions"}, fieldsOf("uu", "st", "ee")},
+		{"messages", []string{"/v1/messages"}, fieldsOf("uu", "mu", "ee")},
+		{"responses", []string{"/v1/responses"}, fieldsOf("ru", "rt", "rs", "re", "ee")},
+	}
+}
+
+// fieldsOf picks fields of streams by their keys.
+func fieldsOf(keys ...string) (out []UsageField) {
+	for _, f := range streamFields {
+		if slices.Contains(keys, f.Key) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
 
 // AnswerFields returns what Envoy shall read from an answer in JSON.
 func AnswerFields() []UsageField { return answerFields }

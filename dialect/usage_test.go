@@ -235,7 +235,11 @@ func FuzzReadUsage(f *testing.F) {
 }
 
 func TestNoUsageFieldIsReadTwice(t *testing.T) {
-	for _, list := range [][]dialect.UsageField{dialect.StreamFields(), dialect.AnswerFields()} {
+	lists := [][]dialect.UsageField{dialect.StreamFields(), dialect.AnswerFields()}
+	for _, k := range dialect.StreamKinds() {
+		lists = append(lists, k.Fields)
+	}
+	for _, list := range lists {
 		paths := make(map[string]bool)
 		for _, f := range list {
 			path := strings.Join(f.Path, ".")
@@ -244,6 +248,27 @@ func TestNoUsageFieldIsReadTwice(t *testing.T) {
 			}
 			paths[path] = true
 		}
+	}
+}
+
+func TestKindsOfStreamsReadTheirUsageAndErrors(t *testing.T) {
+	want := map[logos.API]string{
+		logos.APIChat: "usage service_tier error", logos.APICompletions: "usage service_tier error",
+		logos.APIMessages:  "usage message.usage error",
+		logos.APIResponses: "response.usage response.service_tier response.status error response.error",
+	}
+	got := make(map[logos.API]string)
+	for _, k := range dialect.StreamKinds() {
+		var paths []string
+		for _, f := range k.Fields {
+			paths = append(paths, strings.Join(f.Path, "."))
+		}
+		for _, path := range k.Paths {
+			got[dialect.ParsePath(path).API] = strings.Join(paths, " ")
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("fields by API differ (-want +got):\n%s", diff)
 	}
 }
 

@@ -77,6 +77,10 @@ func (g *gateway) callBody(method, path string, body io.Reader, headers ...strin
 	if err != nil {
 		return &reply{err: err, header: http.Header{}}
 	}
+	return readReply(resp)
+}
+
+func readReply(resp *http.Response) *reply {
 	defer resp.Body.Close()
 	out := &reply{status: resp.StatusCode, header: resp.Header}
 	out.body, out.err = io.ReadAll(resp.Body)

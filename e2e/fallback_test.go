@@ -23,6 +23,12 @@ func resets(_ *provider, w http.ResponseWriter, _ asked) {
 	}
 }
 
+// rateLimitedByEnvoy is what a provider behind an Envoy answers. Ours would obey the header.
+func rateLimitedByEnvoy(p *provider, w http.ResponseWriter, a asked) {
+	w.Header().Set("x-envoy-ratelimited", "true")
+	fails(429)(p, w, a)
+}
+
 func answers(u usage) func(*provider, http.ResponseWriter, asked) {
 	return func(p *provider, w http.ResponseWriter, a asked) { p.answerChat(w, a, u, 3) }
 }
@@ -114,6 +120,7 @@ func TestFallsBackOnWhatAnotherTargetMayCure(t *testing.T) {
 	}{
 		{"reset before the first byte", resets, 200, 2, "ok"},
 		{"429", fails(429), 200, 2, "ok"},
+		{"429 of an Envoy's rate limit", rateLimitedByEnvoy, 200, 2, "ok"},
 		{"500", fails(500), 200, 2, "ok"},
 		{"503", fails(503), 200, 2, "ok"},
 		{"400 is the caller's", fails(400), 400, 1, "rejected"},

@@ -332,7 +332,7 @@ func TestWrongMasterKeyIsRefused(t *testing.T) {
 	if err := os.WriteFile(path, []byte("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	expect("a wrong key", "this is not the master key of this database")
+	expect("a wrong key", "the master key of this database is not given")
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}

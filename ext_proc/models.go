@@ -3,8 +3,8 @@ package extproc
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
-	"strings"
 
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 
@@ -39,21 +39,24 @@ func (c *call) listModels() (*extprocv3.ProcessingResponse, error) {
 	return immediate(200, "logos_models", encoded, nil, nil), nil
 }
 
+// modelNames returns the names of the models that the call may use, in order.
 func (c *call) modelNames() []string {
 	seen := make(map[string]bool)
-	for _, p := range c.profiles {
-		for _, id := range p.Models {
-			if m := c.config.ModelByID(id); m != nil {
+	add := func(ids []logos.ModelID) {
+		for _, id := range ids {
+			if m := c.config.ModelByID(id); m != nil && c.key.AllowsModel(id) {
 				seen[m.Name] = true
 			}
 		}
 	}
-	names := make([]string, 0, len(seen))
-	for n := range seen {
-		names = append(names, n)
+	if c.proxied != nil {
+		add(c.limit())
+	} else {
+		for _, p := range c.profiles {
+			add(p.Models)
+		}
 	}
-	slices.SortFunc(names, strings.Compare)
-	return names
+	return slices.Sorted(maps.Keys(seen))
 }
 
 func openAIModel(name string) any {

@@ -33,7 +33,7 @@ func (c *call) startPassthrough() (*extprocv3.ProcessingResponse, bool, error) {
 		return nil, false, err
 	}
 	c.profiles, c.proxied = []*logos.Access{profile}, target
-	if len(profile.Models) > 0 {
+	if len(c.limit()) > 0 {
 		if err := c.allowNamedModels(); err != nil {
 			return nil, false, err
 		}
@@ -43,6 +43,15 @@ func (c *call) startPassthrough() (*extprocv3.ProcessingResponse, bool, error) {
 	}
 	answer, err := c.sendPassthrough(nil, "", max(0, c.contentLength))
 	return answer, false, err
+}
+
+// limit returns the models that a call which passes through may name, as far as the key's scope has them:
+// those that its profile lists, else those of the scope. None: it may name any.
+func (c *call) limit() []logos.ModelID {
+	if models := c.profiles[0].Models; len(models) > 0 {
+		return models
+	}
+	return c.key.Models
 }
 
 // passthroughTarget finds the one provider that the call can mean.
@@ -93,7 +102,7 @@ func (c *call) finishPassthrough(body []byte) (*extprocv3.ProcessingResponse, er
 		return nil, err
 	}
 	if parsed.Model == "" {
-		return nil, logos.Errorf(logos.Invalid, "model_required", "the access profile lists models, so the body must name one of them as \"model\"")
+		return nil, logos.Errorf(logos.Invalid, "model_required", "this key may use some models alone, so the body must name one as \"model\": %s", c.allowedModels())
 	}
 	if err := c.allowModel(parsed.Model); err != nil {
 		return nil, err
@@ -120,27 +129,27 @@ func (c *call) allowNamedModels() error {
 			continue
 		}
 		rest := strings.Join(segments[i+1:], "/")
-		if !slices.ContainsFunc(c.profiles[0].Models, func(id logos.ModelID) bool {
+		if !slices.ContainsFunc(c.limit(), func(id logos.ModelID) bool {
 			m := c.config.ModelByID(id)
-			if m == nil {
+			if m == nil || !c.key.AllowsModel(id) {
 				return false
 			}
 			after, ok := strings.CutPrefix(rest, m.Name)
 			return ok && (after == "" || after[0] == '/' || after[0] == ':')
 		}) {
-			return logos.Errorf(logos.Denied, "model_not_allowed", "this key may not use the model that the path names: %.256q", rest)
+			return c.modelDenied(rest)
 		}
 	}
 	return nil
 }
 
 func (c *call) allowModel(name string) error {
-	for _, id := range c.profiles[0].Models {
-		if m := c.config.ModelByID(id); m != nil && m.Name == name {
+	for _, id := range c.limit() {
+		if m := c.config.ModelByID(id); m != nil && m.Name == name && c.key.AllowsModel(id) {
 			return nil
 		}
 	}
-	return logos.Errorf(logos.Denied, "model_not_allowed", "this key may not use the model %.256q", name)
+	return c.modelDenied(name)
 }
 
 func (c *call) sendPassthrough(parsed *dialect.Request, model string, bodyBytes int64) (*extprocv3.ProcessingResponse, error) {

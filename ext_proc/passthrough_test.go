@@ -90,6 +90,39 @@ func TestChoosesTheProviderOfAPassThrough(t *testing.T) {
 	}
 }
 
+// A key that a client sends in several ways at once must reach no provider in any of them.
+func TestKeepsTheKeyFromTheProviderWhereverItStands(t *testing.T) {
+	c := config(t, passing)
+	for _, stray := range [][]string{{"authorization", key}, {"authorization", "Basic " + key}, {"x-goog-api-key", key}, {"api-key", "Bearer " + key}} {
+		for _, headers := range [][]string{append([]string{"logos-key", key}, stray...), append(slices.Clone(stray), "logos-key", key)} {
+			g := newGateway(t, c)
+			x := g.call("GET", "/v1/files", "", append(headers, "x-logos-provider", "two")...)
+			d, _ := decisionOf(t, x.last())
+			if d == nil || len(d.Targets) != 1 || d.Targets[0].Credential == 0 {
+				t.Errorf("with %v the decision is %+v: %v", headers, d, x.last())
+				continue
+			}
+			_, removed := mutation(x.last().GetRequestHeaders().GetResponse().GetHeaderMutation())
+			if !slices.Contains(removed, stray[0]) || !slices.Contains(removed, "logos-key") {
+				t.Errorf("with %v it removes %v", headers, removed)
+			}
+		}
+	}
+}
+
+// TRACE asks a server to send the request back, and with it the stored credential; CONNECT has no end.
+func TestPassesNoMethodThroughThatShowsOrTunnels(t *testing.T) {
+	for name, change := range map[string]func(*logos.Resources){"without models": passing, "with models": nil} {
+		for _, method := range []string{"TRACE", "CONNECT"} {
+			g := newGateway(t, config(t, change))
+			x := g.call(method, "/v1/files", "", "logos-key", key, "x-logos-proxy", "true", "x-logos-provider", "two")
+			t.Run(name+" "+method, func(t *testing.T) {
+				expectRefusal(t, g, x, false, 501, "method_not_supported", "invalid_request_error")
+			})
+		}
+	}
+}
+
 // With x-logos-proxy, a profile that lists models passes their calls through, and those alone.
 func TestChecksTheModelOfAPassThrough(t *testing.T) {
 	c := config(t, nil)

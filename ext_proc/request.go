@@ -4,8 +4,7 @@ import (
 	"strconv"
 	"strings"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/dialect"
@@ -31,28 +30,59 @@ type request struct {
 	upgrade       bool
 	anthropic     bool // the caller is an Anthropic client
 
-	keys       []string // Logos keys presented, each once
-	keyHeaders []string // the headers that hold them
-	ownHeaders bool     // the caller sends provider headers of its own
+	credentials []credential
 
 	profile, policy, provider, user, session string
 	proxy                                    bool
 }
 
-func readHeaders(m *extprocv3.HttpHeaders) request {
-	r := request{contentLength: -1, endStream: m.GetEndOfStream()}
-	for _, h := range m.GetHeaders().GetHeaders() {
-		r.header(h.GetKey(), value(h))
-	}
-	r.route = dialect.ParsePath(r.path)
-	return r
+// A credential is what a header holds that may be an API key, or the caller's own for a provider.
+type credential struct {
+	header, value string
+	whole         string // of the header; the value may be a part of it
+	claimed       bool   // it can be for Logos alone, known or not
 }
 
-func value(h *corev3.HeaderValue) string {
-	if raw := h.GetRawValue(); len(raw) > 0 {
-		return string(raw)
+// decode reads HttpHeaders. Nothing of it keeps the encoded bytes.
+func (r *request) decode(raw []byte) error {
+	r.contentLength = -1
+	err := eachField(raw, func(n protowire.Number, v []byte) error {
+		switch n {
+		case 1: // headers, a HeaderMap
+			return eachField(v, func(n protowire.Number, v []byte) error {
+				if n == 1 { // headers, each a HeaderValue
+					return r.decodeHeader(v)
+				}
+				return nil
+			})
+		case 3: // end_of_stream
+			ends, _ := protowire.ConsumeVarint(v)
+			r.endStream = ends != 0
+		}
+		return nil
+	})
+	r.route = dialect.ParsePath(r.path)
+	return err
+}
+
+func (r *request) decodeHeader(raw []byte) error {
+	var key, value, rawValue []byte
+	err := eachField(raw, func(n protowire.Number, v []byte) error {
+		switch n {
+		case 1:
+			key = v
+		case 2:
+			value = v
+		case 3:
+			rawValue = v
+		}
+		return nil
+	})
+	if len(rawValue) > 0 { // Envoy sends this one, for values that are not UTF-8
+		value = rawValue
 	}
-	return h.GetValue()
+	r.header(string(key), string(value))
+	return err
 }
 
 func (r *request) header(name, v string) {
@@ -72,21 +102,12 @@ func (r *request) header(name, v string) {
 	case "anthropic-version":
 		r.anthropic = true
 	case "logos_key", "logos-key":
-		r.addKey(name, strings.TrimSpace(v))
+		r.credentials = append(r.credentials, credential{name, strings.TrimSpace(v), v, true})
 	case "authorization":
-		if key, ok := logos.HeaderKey(v); ok {
-			r.addKey(name, key)
-		} else {
-			r.ownHeaders = true
-		}
-	case "x-api-key", "api-key":
-		if strings.HasPrefix(v, logos.KeyPrefix) {
-			r.addKey(name, v)
-		} else {
-			r.ownHeaders = true
-		}
-	case "x-goog-api-key":
-		r.ownHeaders = true
+		key, _ := logos.HeaderKey(v) // none: a scheme that is not for Logos
+		r.addCredential(name, key, v)
+	case "x-api-key", "api-key", "x-goog-api-key":
+		r.addCredential(name, strings.TrimSpace(v), v)
 	case "x-logos-profile":
 		r.profile = v
 	case "x-logos-policy":
@@ -102,12 +123,7 @@ func (r *request) header(name, v string) {
 	}
 }
 
-func (r *request) addKey(header, key string) {
-	r.keyHeaders = append(r.keyHeaders, header)
-	for _, k := range r.keys {
-		if k == key {
-			return
-		}
-	}
-	r.keys = append(r.keys, key)
+// addCredential notes what the headers hold that providers know too.
+func (r *request) addCredential(header, value, whole string) {
+	r.credentials = append(r.credentials, credential{header, value, whole, strings.HasPrefix(value, logos.KeyPrefix)})
 }

@@ -79,9 +79,10 @@ func New(current func() *logos.Config, active func(cluster string) bool, intents
 }
 
 // ServerOptions returns what a gRPC server for Envoy needs: room for bodies of maxBody bytes, and windows
-// and buffers in which they arrive in few steps.
+// and buffers in which they arrive in few steps, and the codec that [Server.Process] reads them with.
 func ServerOptions(maxBody int64) []grpc.ServerOption {
 	return []grpc.ServerOption{
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(int(maxBody) + 1<<20),
 		grpc.InitialWindowSize(4 << 20), grpc.InitialConnWindowSize(16 << 20),
 		grpc.ReadBufferSize(128 << 10), grpc.WriteBufferSize(64 << 10),
@@ -99,18 +100,21 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 			err = status.Error(codes.Internal, "internal error")
 		}
 	}()
-	message, err := stream.Recv()
-	if err != nil {
+	var m message
+	defer m.free()
+	if err := m.receive(stream); err != nil {
 		return nil //nolint:nilerr // Envoy gave the request up
 	}
 	start := time.Now()
-	headers := message.GetRequestHeaders()
-	if headers == nil {
+	if !m.hasHeaders {
 		return status.Error(codes.InvalidArgument, "the first message must be the request's headers")
 	}
-	c := &call{server: s, request: readHeaders(headers), now: s.cfg.Now()}
+	c := &call{server: s, request: m.request, now: s.cfg.Now()}
 	if epoch := metadata.ValueFromIncomingContext(stream.Context(), EpochHeader); len(epoch) > 0 {
 		c.epoch = epoch[0]
+	}
+	if source := metadata.ValueFromIncomingContext(stream.Context(), SourceHeader); len(source) > 0 {
+		c.source = source[0]
 	}
 	answer, wantsBody := s.answer(c, c.onHeaders)
 	if !wantsBody {
@@ -122,15 +126,14 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 	if !wantsBody {
 		return nil
 	}
-	if message, err = stream.Recv(); err != nil {
+	if err := m.receive(stream); err != nil {
 		return nil //nolint:nilerr // the caller went away
 	}
 	start = time.Now()
-	body := message.GetRequestBody()
-	if body == nil {
+	if !m.hasBody {
 		return status.Error(codes.InvalidArgument, "the second message must be the request's body")
 	}
-	answer, _ = s.answer(c, func() (*extprocv3.ProcessingResponse, bool, error) { return c.onBody(body.GetBody()) })
+	answer, _ = s.answer(c, func() (*extprocv3.ProcessingResponse, bool, error) { return c.onBody(m.body) })
 	s.duration.Observe(time.Since(start).Seconds())
 	if err := stream.Send(answer); err != nil {
 		return fmt.Errorf("answer the body: %w", err)

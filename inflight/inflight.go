@@ -39,6 +39,7 @@ type Intent struct {
 // Options says how intents are kept; the zero value works.
 type Options struct {
 	SegmentBytes int64         // size at which a file is followed by the next; 0: 16 MiB
+	SegmentAge   time.Duration // for how long a file is written to, see [Calls.Maintain]; 0: a day
 	LockWait     time.Duration // how long to wait for a predecessor; 0: 10 s
 }
 
@@ -46,6 +47,7 @@ type Options struct {
 type Calls struct {
 	dir   string
 	limit int64
+	age   time.Duration
 	lock  *os.File
 	log   *zap.Logger
 
@@ -63,6 +65,9 @@ func Open(ctx context.Context, dir string, opt Options, log *zap.Logger, reg pro
 	if opt.SegmentBytes == 0 {
 		opt.SegmentBytes = 16 << 20
 	}
+	if opt.SegmentAge == 0 {
+		opt.SegmentAge = 24 * time.Hour
+	}
 	if opt.LockWait == 0 {
 		opt.LockWait = 10 * time.Second
 	}
@@ -71,7 +76,7 @@ func Open(ctx context.Context, dir string, opt Options, log *zap.Logger, reg pro
 		return nil, err
 	}
 	c := &Calls{
-		dir: dir, limit: opt.SegmentBytes, lock: lock, log: log,
+		dir: dir, limit: opt.SegmentBytes, age: opt.SegmentAge, lock: lock, log: log,
 		open: make(map[logos.CallID]*Intent), clusters: make(map[string]int), paused: make(map[string]string),
 	}
 	if err := c.replay(); err != nil {

@@ -26,6 +26,7 @@ type segment struct {
 	file *os.File // of the current segment only
 	size int64
 	open int // intents in it that have not ended
+	made time.Time
 }
 
 func (s *segment) remove(log *zap.Logger) {
@@ -68,7 +69,7 @@ func (c *Calls) next() error {
 		return fmt.Errorf("start a file of intents: %w", err)
 	}
 	old := c.current
-	c.current = &segment{path: path, file: file}
+	c.current = &segment{path: path, file: file, made: time.Now()}
 	if old != nil && old.file != nil {
 		if err := errors.Join(old.file.Sync(), old.file.Close()); err != nil {
 			c.log.Warn("a file of intents was not closed cleanly", zap.Error(err))
@@ -159,12 +160,14 @@ func parse(line []byte) (*Intent, bool) {
 }
 
 // Maintain syncs the files every second and refuses new calls while the disk of the directory has less
-// than minFree bytes left, until ctx ends.
+// than minFree bytes left, until ctx ends. An old file is followed by the next, so that what it says of end
+// users goes once its calls have ended.
 func (c *Calls) Maintain(ctx context.Context, minFree int64) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
 		c.sync()
+		c.followOld()
 		c.watchSpace(minFree)
 		select {
 		case <-ctx.Done():
@@ -181,6 +184,17 @@ func (c *Calls) sync() {
 	// A segment that was followed by the next meanwhile was synced then.
 	if err := file.Sync(); err != nil && !errors.Is(err, os.ErrClosed) {
 		c.log.Warn("intents could not be synced", zap.Error(err))
+	}
+}
+
+func (c *Calls) followOld() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current.size == 0 || time.Since(c.current.made) < c.age {
+		return
+	}
+	if err := c.next(); err != nil {
+		c.log.Warn("a file of intents is old and can't be followed by a new one", zap.Error(err))
 	}
 }
 

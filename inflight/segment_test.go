@@ -272,6 +272,34 @@ func TestDirectoriesMayHaveAnyName(t *testing.T) {
 	}
 }
 
+func TestAnOldSegmentGoesWithItsCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		c := open(t, dir, inflight.Options{SegmentAge: time.Minute})
+		defer c.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- c.Maintain(ctx, 1) }()
+		pass := func(d time.Duration) {
+			time.Sleep(d) // on the bubble's own clock: it takes no time
+			synctest.Wait()
+		}
+		pass(3 * time.Minute)
+		hasFiles(t, dir, "without a call", "1")
+		begin(t, c, "a", 1)
+		begin(t, c, "b", 2)
+		c.End("a")
+		pass(2 * time.Second)
+		hasFiles(t, dir, "after more than a minute", "1", "2")
+		c.End("b")
+		hasFiles(t, dir, "after its calls ended", "2")
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Maintain ends with %v", err)
+		}
+	})
+}
+
 func TestTakesNoCallsWhileTheDiskIsAlmostFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := open(t, t.TempDir(), inflight.Options{})

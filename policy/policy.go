@@ -29,7 +29,12 @@ const Auto = "auto"
 // A Request is what a choice depends on.
 type Request struct {
 	API   logos.API
-	Model *logos.Model // nil: any model that the profile may use
+	Model *logos.Model    // nil: any model that the profile may use
+	Scope []logos.ModelID // of the key; empty: all
+}
+
+func (r *Request) inScope(id logos.ModelID) bool {
+	return len(r.Scope) == 0 || slices.Contains(r.Scope, id)
 }
 
 // A Choice is an ordered list of targets, with its explanation.
@@ -37,7 +42,7 @@ type Choice struct {
 	Targets    []*logos.Target
 	Profile    *logos.Access // under which the first target was granted
 	Candidates []logos.DecisionCandidate
-	Granted    bool // some profile grants the model asked for
+	Granted    bool // some profile grants the model asked for, and the key's scope has it
 }
 
 // Choose orders what the profiles grant, by id of the deployment. Each target is used at most once, and
@@ -46,6 +51,9 @@ func Choose(profiles []*logos.Access, r Request, active func(cluster string) boo
 	var c Choice
 	var found []granted
 	for _, profile := range profiles {
+		if r.Model != nil && !r.inScope(r.Model.ID) {
+			continue
+		}
 		if r.Model != nil {
 			candidates, ok := profile.Candidates[r.Model.ID]
 			c.Granted = c.Granted || ok
@@ -53,6 +61,9 @@ func Choose(profiles []*logos.Access, r Request, active func(cluster string) boo
 			continue
 		}
 		for _, id := range profile.Models {
+			if !r.inScope(id) {
+				continue
+			}
 			c.Granted = true
 			found = appendGranted(found, profile, profile.Candidates[id])
 		}

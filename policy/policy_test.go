@@ -157,3 +157,23 @@ func TestExplain(t *testing.T) {
 		t.Errorf("of 21 candidates it names %q, want the first 20", got)
 	}
 }
+
+func TestChoosesWithinTheKeysScopeAlone(t *testing.T) {
+	profiles := []*logos.Access{profile(1, granted{gpt: {candidate(1, openai)}, llama: {candidate(2, openai)}}), profile(2, granted{gpt: {candidate(3, openai)}})}
+	for _, c := range []struct {
+		model   *logos.Model
+		scope   []logos.ModelID
+		targets string
+	}{
+		{nil, []logos.ModelID{2}, "d2"}, {nil, []logos.ModelID{1, 9}, "d1 d3"}, {nil, []logos.ModelID{9}, ""}, {gpt, []logos.ModelID{1}, "d1 d3"}, {gpt, []logos.ModelID{2}, ""},
+	} {
+		choice := policy.Choose(profiles, policy.Request{API: logos.APIChat, Model: c.model, Scope: c.scope}, func(string) bool { return true })
+		var got []string
+		for _, target := range choice.Targets {
+			got = append(got, target.Cluster)
+		}
+		if strings.Join(got, " ") != c.targets || choice.Granted != (c.targets != "") || len(choice.Candidates) != len(got) {
+			t.Errorf("of model %v in the scope %v, the choice is %v (granted: %t), considering %v; want %s", c.model, c.scope, got, choice.Granted, choice.Candidates, c.targets)
+		}
+	}
+}

@@ -182,12 +182,8 @@ func (s *Server) version(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("ask %s for its version: %w: %s", s.program("postgres"), err, out)
 	}
-	_, version, _ := strings.Cut(string(out), ") ") // postgres (PostgreSQL) 18.6
-	major, _, _ := strings.Cut(strings.TrimSpace(version), ".")
-	if _, err := strconv.Atoi(major); err != nil {
-		return "", fmt.Errorf("%s does not tell its version: %q", s.program("postgres"), out)
-	}
-	return major, nil
+	n, err := major(s.program("postgres"), out)
+	return strconv.Itoa(n), err
 }
 
 // dress gives a command the server's user, a working directory and an environment without surprises.

@@ -1,6 +1,7 @@
 // Package postgres runs the embedded Postgres server of `logos up`: it finds a place and a user for it,
-// creates the database on the first start, and says how to start it and how to connect. It knows nothing
-// of what is stored; that is package store.
+// creates the database on the first start, and says how to start it and how to connect. It also runs
+// Postgres's own programs that dump and load a database, this one or another. It knows nothing of what is
+// stored; that is package store.
 //
 // The server listens on a Unix socket only, in a directory of mode 0700, and asks for a random password
 // that is kept beside it in the data directory. It survives its supervisor and the machine's power: fsync
@@ -72,6 +73,35 @@ func Exists(dataDir string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
+// Running returns the connection string of the server that runs on a data directory, or "" if none does.
+func Running(dataDir string) (string, error) {
+	place, err := readPointer(dataDir)
+	if err != nil {
+		return "", err
+	}
+	s := &Server{opt: Options{DataDir: dataDir}, place: place}
+	if place == "" {
+		s.place = filepath.Join(dataDir, placeDir)
+	}
+	text, err := os.ReadFile(filepath.Join(s.data(), "postmaster.pid"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("look for a running Postgres: %w", err)
+	}
+	// See clearLeftovers for its lines.
+	l := strings.Split(string(text), "\n")
+	if len(l) < 5 || l[4] == "" || !answers(l[4], l[3]) {
+		return "", nil
+	}
+	if err := s.readPassword(); err != nil {
+		return "", err
+	}
+	s.socket = l[4]
+	return s.URL(), nil
+}
+
 // Prepare makes everything ready for a start of the server; on the first it creates the database, which
 // takes a second or two. The caller holds the lock of the data directory, and has ended what an earlier
 // run left behind.
@@ -120,7 +150,7 @@ func (s *Server) readPassword() error {
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("read the database's password: %w", err)
 	case Exists(s.opt.DataDir):
-		return fmt.Errorf("the password of the embedded database is gone: restore %s", path)
+		return fmt.Errorf("the password of the embedded database is gone: restore %s or, to begin with an empty database, remove %s", path, s.place)
 	}
 	var b [24]byte
 	rand.Read(b[:])

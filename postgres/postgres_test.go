@@ -126,12 +126,15 @@ func TestLifeOfADatabase(t *testing.T) {
 	if postgres.Exists(opt.DataDir) {
 		t.Error("an empty data directory has a database")
 	}
+	expectRunning(t, opt, "")
 	s, stop := start(t, opt)
 	if !s.Created() || !postgres.Exists(opt.DataDir) {
 		t.Error("the first start creates no database")
 	}
 	makeRow(t, s)
+	expectRunning(t, opt, s.URL())
 	stop()
+	expectRunning(t, opt, "")
 
 	t.Run("starts again with its data", func(t *testing.T) {
 		begin := time.Now()
@@ -250,6 +253,7 @@ func TestRootBelowAClosedDirectory(t *testing.T) {
 	}
 	s, stop := start(t, opt)
 	makeRow(t, s)
+	expectRunning(t, opt, s.URL())
 	if got := query(t, s, "select current_setting('data_directory')"); !strings.HasPrefix(got, opt.System) {
 		t.Errorf("the database is in %s", got)
 	}
@@ -295,6 +299,13 @@ func TestOrdinaryUser(t *testing.T) {
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "TMPDIR=" + tmp, "LOGOS_POSTGRES=" + install}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func expectRunning(t *testing.T, opt postgres.Options, want string) {
+	t.Helper()
+	if got, err := postgres.Running(opt.DataDir); got != want || err != nil {
+		t.Errorf("the server that runs is %q, %v; want %q", got, err, want)
 	}
 }
 

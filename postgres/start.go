@@ -117,12 +117,8 @@ func (s *Server) clearLeftovers() error {
 	text, err := os.ReadFile(pidFile)
 	if err == nil {
 		// Lines: process id, data directory, start time, port, socket directory, ...
-		if l := strings.Split(string(text), "\n"); len(l) > 4 && l[4] != "" {
-			conn, err := net.Dial("unix", filepath.Join(l[4], ".s.PGSQL."+l[3]))
-			if err == nil {
-				conn.Close()
-				return fmt.Errorf("process %s, a Postgres server that was started by hand, uses %s: stop it first", l[0], s.data())
-			}
+		if l := strings.Split(string(text), "\n"); len(l) > 4 && l[4] != "" && answers(l[4], l[3]) {
+			return fmt.Errorf("process %s, a Postgres server that was started by hand, uses %s: stop it first", l[0], s.data())
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("look for a running Postgres: %w", err)
@@ -133,6 +129,16 @@ func (s *Server) clearLeftovers() error {
 		}
 	}
 	return nil
+}
+
+// answers says whether a server listens on the socket of that name.
+func answers(dir, port string) bool {
+	conn, err := net.Dial("unix", filepath.Join(dir, ".s.PGSQL."+port))
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
 
 // Wait returns when the server takes connections and its database exists. It returns an error when ctx

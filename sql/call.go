@@ -97,6 +97,11 @@ func (s *Store) ensurePartition(ctx context.Context, table, name string, from, t
 		if err := tx.QueryRow(ctx, "select exists (select from "+table+"_rest where start_at >= $1 and start_at < $2)", from, to).Scan(&taken); err != nil || taken {
 			return err
 		}
+		// The statement takes the whole table for itself. Behind a long reader, as of a backup, it would wait, and
+		// all that records calls behind it.
+		if _, err := tx.Exec(ctx, lockWait); err != nil {
+			return err
+		}
 		_, err := tx.Exec(ctx, fmt.Sprintf("create table %s partition of %s for values from ('%s') to ('%s')",
 			name, table, from.Format(time.RFC3339), to.Format(time.RFC3339)))
 		return err

@@ -2,9 +2,11 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -20,6 +22,9 @@ type Tx struct {
 	q        *db.Queries
 	actor    Actor
 	revision int64
+
+	touches []touch // in order
+	touched map[touchKey]bool
 }
 
 // Change makes one change. All of it happens, with a new revision that every gateway is told of, or, if
@@ -32,12 +37,58 @@ func (s *Store) Change(ctx context.Context, actor Actor, do func(context.Context
 		if revision, err = q.NextRevision(ctx); err != nil {
 			return err
 		}
-		if err := do(ctx, &Tx{store: s, tx: tx, q: q, actor: actor, revision: revision}); err != nil {
+		t := &Tx{store: s, tx: tx, q: q, actor: actor, revision: revision, touched: make(map[touchKey]bool)}
+		if err := do(ctx, t); err != nil {
+			return err
+		}
+		if err := t.keepRoot(ctx); err != nil {
+			return err
+		}
+		if err := t.audit(ctx); err != nil {
 			return err
 		}
 		return q.Notify(ctx, logos.FormatID(revision))
 	})
 	return revision, expected(err)
+}
+
+// keepRoot refuses a change that ends, or dates, the last root key that works without an end.
+func (t *Tx) keepRoot(ctx context.Context) error {
+	had := false
+	for _, doc := range t.Before(APIKeys) {
+		var k struct {
+			Role, State string
+			Expires     *time.Time `json:"expire_time"`
+		}
+		if err := json.Unmarshal(doc, &k); err != nil {
+			return fmt.Errorf("read an API key: %w", err)
+		}
+		had = had || k.Role == string(logos.RoleRoot) && k.State == "active" && k.Expires == nil
+	}
+	if !had {
+		return nil
+	}
+	left, err := t.q.RootKeyLeft(ctx)
+	if err == nil && !left {
+		err = logos.Errorf(logos.Conflict, "last_root_key", "no root key would be left that works and does not expire: make another one first")
+	}
+	return err
+}
+
+// taken says of which constraint what is there already.
+var taken = map[string]string{
+	"teams_name":             "there is a team with this name already",
+	"projects_name":          "there is a project with this name already",
+	"members_email":          "there is a member with this email address already",
+	"profiles_name":          "the project has an access profile with this name already",
+	"providers_name":         "there is a provider with this name already",
+	"providers_unique_name":  "there is a provider with this name already",
+	"credentials_name":       "the provider has a credential with this name already",
+	"credentials_hash":       "the provider has a credential with this secret already",
+	"models_name":            "there is a model with this name already",
+	"deployments_name":       "the model has a deployment with this name at this provider already: give each a name of its own",
+	"api_keys_hash":          "this secret is, or was, that of another API key: secrets are used once",
+	"api_keys_previous_hash": "this secret is, or was, that of another API key: secrets are used once",
 }
 
 // expected makes refusals of what the database finds wrong with the data itself.
@@ -48,6 +99,9 @@ func expected(err error) error {
 	}
 	switch pg.Code {
 	case "23505":
+		if message, ok := taken[pg.ConstraintName]; ok {
+			return logos.Errorf(logos.Exists, "exists", "%s", message)
+		}
 		return logos.Errorf(logos.Exists, "exists", "there is one already (%s)", pg.ConstraintName)
 	case "23514":
 		return logos.Errorf(logos.Invalid, "invalid_value", "a value is not allowed (%s)", pg.ConstraintName)
@@ -85,11 +139,9 @@ func (t *Tx) AddProfile(ctx context.Context, project logos.ProjectID, name strin
 
 // AddAPIKey makes an API key of a project and returns its secret, which is not kept.
 func (t *Tx) AddAPIKey(ctx context.Context, project logos.ProjectID, role logos.Role, name string) (logos.Secret, error) {
-	secret := logos.NewAPIKey()
-	hash := t.store.hasher.APIKey(string(secret))
-	id, err := t.q.InsertAPIKey(ctx, db.InsertAPIKeyParams{
-		ProjectID: int64(project), Role: string(role), Name: name, Hash: hash[:], Hint: string(secret[len(secret)-4:]), Revision: t.revision,
-	})
+	values := Columns{"project_id": int64(project), "role": string(role), "name": name}
+	secret := t.NewSecret(values)
+	id, err := t.Insert(ctx, APIKeys, values)
 	return secret, t.created(ctx, APIKeys, id, err)
 }
 
@@ -121,7 +173,7 @@ func (t *Tx) AddCredential(ctx context.Context, provider logos.ProviderID, secre
 	if err == nil || !errors.Is(err, pgx.ErrNoRows) {
 		return logos.CredentialID(id), err
 	}
-	s, err := t.store.master.seal(string(secret))
+	s, err := t.seal(ctx, secret)
 	if err != nil {
 		return 0, fmt.Errorf("encrypt a credential: %w", err)
 	}
@@ -132,8 +184,8 @@ func (t *Tx) AddCredential(ctx context.Context, provider logos.ProviderID, secre
 }
 
 // Seal adds the columns of a credential's secret, encrypted.
-func (t *Tx) Seal(values Columns, secret logos.Secret) error {
-	s, err := t.store.master.seal(string(secret))
+func (t *Tx) Seal(ctx context.Context, values Columns, secret logos.Secret) error {
+	s, err := t.seal(ctx, secret)
 	if err != nil {
 		return fmt.Errorf("encrypt a credential: %w", err)
 	}

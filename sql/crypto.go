@@ -10,31 +10,30 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 )
 
 const keyBytes = 32
 
-// A MasterKey wraps the keys under which secrets are stored. It prints as "[redacted]".
-type MasterKey struct {
-	id   string
+// A masterKey wraps the keys under which secrets are stored.
+type masterKey struct {
+	id   string // derived, so that it says nothing of the key
 	aead cipher.AEAD
 }
 
-// NewMasterKeyText makes a new key, in the text form that [ParseMasterKey] reads.
+// NewMasterKeyText makes a new key, in the text form that [NewKeyring] reads.
 func NewMasterKeyText() string {
 	var b [keyBytes]byte
 	rand.Read(b[:])
 	return base64.StdEncoding.EncodeToString(b[:])
 }
 
-// ParseMasterKey reads a key of 32 bytes in base64.
-func ParseMasterKey(text string) (*MasterKey, error) {
-	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+var errNotAKey = errors.New("a master key must be 32 bytes in base64: make one with `openssl rand -base64 32`")
+
+func parseMasterKey(text string) (*masterKey, error) {
+	raw, err := base64.StdEncoding.DecodeString(text)
 	if err != nil || len(raw) != keyBytes {
-		return nil, errors.New("the master key must be 32 bytes in base64: make one with `openssl rand -base64 32`")
+		return nil, errNotAKey
 	}
-	// Its id is derived, so that it says nothing of the key.
 	id, err := hkdf.Key(sha256.New, raw, nil, "logos master key id", 8)
 	if err != nil {
 		return nil, fmt.Errorf("derive the master key's id: %w", err)
@@ -47,17 +46,8 @@ func ParseMasterKey(text string) (*MasterKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &MasterKey{id: hex.EncodeToString(id), aead: aead}, nil
+	return &masterKey{id: hex.EncodeToString(id), aead: aead}, nil
 }
-
-// ID names the key without telling it.
-func (k *MasterKey) ID() string { return k.id }
-
-// String returns "[redacted]".
-func (k *MasterKey) String() string { return "[redacted]" }
-
-// GoString returns "[redacted]".
-func (k *MasterKey) GoString() string { return "[redacted]" }
 
 func newAEAD(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
@@ -73,11 +63,11 @@ func newAEAD(key []byte) (cipher.AEAD, error) {
 }
 
 // wrap encrypts a key for one purpose; it can be unwrapped for no other.
-func (k *MasterKey) wrap(purpose string, key []byte) []byte {
+func (k *masterKey) wrap(purpose string, key []byte) []byte {
 	return k.aead.Seal(nil, nil, key, []byte(purpose))
 }
 
-func (k *MasterKey) unwrap(purpose string, wrapped []byte) ([]byte, error) {
+func (k *masterKey) unwrap(purpose string, wrapped []byte) ([]byte, error) {
 	key, err := k.aead.Open(nil, nil, wrapped, []byte(purpose))
 	if err != nil {
 		return nil, fmt.Errorf("unwrap the %s: it was wrapped by another master key, or is damaged", purpose)
@@ -97,7 +87,7 @@ type sealed struct {
 }
 
 // seal encrypts a secret with a data key of its own.
-func (k *MasterKey) seal(secret string) (sealed, error) {
+func (k *masterKey) seal(secret string) (sealed, error) {
 	var dataKey [keyBytes]byte
 	rand.Read(dataKey[:])
 	aead, err := newAEAD(dataKey[:])
@@ -107,10 +97,7 @@ func (k *MasterKey) seal(secret string) (sealed, error) {
 	return sealed{keyID: k.id, dataKey: k.wrap(dataKeyPurpose, dataKey[:]), secret: aead.Seal(nil, nil, []byte(secret), nil)}, nil
 }
 
-func (k *MasterKey) unseal(s sealed) (string, error) {
-	if s.keyID != k.id {
-		return "", fmt.Errorf("it is encrypted under master key %s, and the present one is %s", s.keyID, k.id)
-	}
+func (k *masterKey) unseal(s sealed) (string, error) {
 	dataKey, err := k.unwrap(dataKeyPurpose, s.dataKey)
 	if err != nil {
 		return "", err

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -11,8 +12,13 @@ import (
 	"github.com/ls1intum/edutelligence/logos"
 )
 
-// maxFilterParts bounds the comparisons of one filter.
-const maxFilterParts = 50
+// Bounds of one filter.
+const (
+	maxFilterParts  = 50 // comparisons
+	maxFilterTokens = 1000
+	maxFilterDepth  = 32 // parentheses
+	maxFilterDots   = 3  // in a row; the checker takes the third power of their number in time
+)
 
 // filterTypes maps field types to those of filters.
 var filterTypes = map[fieldType]*expr.Type{
@@ -50,9 +56,12 @@ func (k *Kind) filterSQL(filter string, args *arguments) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := measure(filter); err != nil {
+		return "", err
+	}
 	parsed, err := filtering.ParseFilterString(filter, known)
 	if err != nil {
-		return "", badFilter("%s; fields: %s", firstLine(err), strings.Join(k.filterable(), ", "))
+		return "", badFilter("%s; fields: %s", explain(err), strings.Join(k.filterable(), ", "))
 	}
 	t := transpiler{kind: k, args: args}
 	condition, err := t.boolean(parsed.CheckedExpr.GetExpr())
@@ -66,9 +75,69 @@ func badFilter(format string, args ...any) error {
 	return logos.Errorf(logos.Invalid, "invalid_filter", "filter: "+format, args...)
 }
 
-func firstLine(err error) string {
-	line, _, _ := strings.Cut(err.Error(), "\n")
-	return line
+// measure refuses a filter that would be dear to parse.
+func measure(filter string) error {
+	var lexer filtering.Lexer
+	lexer.Init(filter)
+	depth, dots := 0, 0
+	var last filtering.TokenType
+	for n := 0; ; n++ {
+		token, err := lexer.Lex()
+		if err != nil {
+			return nil // the end, or what the parser says better
+		}
+		switch {
+		case token.Type == filtering.TokenTypeLeftParen:
+			depth++
+		case token.Type == filtering.TokenTypeRightParen:
+			depth--
+		case token.Type == filtering.TokenTypeDot:
+			dots++
+		case last != filtering.TokenTypeDot:
+			dots = 0
+		}
+		last = token.Type
+		if n > maxFilterTokens || depth > maxFilterDepth || dots > maxFilterDots {
+			return badFilter("it is nested too deeply or too long: at most %d comparisons, %d parentheses in one another", maxFilterParts, maxFilterDepth)
+		}
+	}
+}
+
+// explain says in one line what is wrong with a filter.
+func explain(err error) string {
+	type positioned interface {
+		error
+		Position() filtering.Position
+		Message() string
+	}
+	if inner, ok := errors.AsType[positioned](err); ok {
+		for next, ok := inner, true; ok; next, ok = errors.AsType[positioned](errors.Unwrap(inner)) {
+			inner = next
+		}
+		message := inner.Message()
+		if message == "parse token" {
+			message = "it ends too early"
+		}
+		return fmt.Sprintf("at character %d: %.200s", inner.Position().Column, message)
+	}
+	text := err.Error()
+	for _, noise := range []string{"check call expr: ", "check select expr: "} {
+		text = strings.ReplaceAll(text, noise, "")
+	}
+	for part, meaning := range map[string]string{
+		"non-bool result":      "it must compare something: name = \"x\"",
+		"undeclared function":  "comparisons are joined by AND or OR, and there is no function but timestamp(\"…\")",
+		"no matching overload": "the two sides don't fit together: texts stand with texts in quotes, numbers with numbers, times with \"2026-01-31T12:00:00Z\", in lists and labels one looks with ':'",
+		"unsupported operand":  "only labels have parts: labels.<name>",
+	} {
+		if strings.Contains(text, part) {
+			return meaning
+		}
+	}
+	if name, ok := strings.CutPrefix(text, "undeclared identifier "); ok {
+		return fmt.Sprintf("there is no field %.64s; texts stand in quotes", name)
+	}
+	return fmt.Sprintf("%.200s", text)
 }
 
 func (k *Kind) filterable() (names []string) {
@@ -99,7 +168,7 @@ func (t *transpiler) boolean(e *expr.Expr) (string, error) {
 	call := e.GetCallExpr()
 	if call == nil { // a boolean field alone
 		v, err := t.value(e)
-		return "coalesce(" + v + ", false)", err
+		return v, err
 	}
 	args := call.GetArgs()
 	switch f := call.GetFunction(); f {
@@ -111,7 +180,7 @@ func (t *transpiler) boolean(e *expr.Expr) (string, error) {
 		return t.join(word, args)
 	case filtering.FunctionNot:
 		inner, err := t.join("", args)
-		return "not " + inner, err
+		return "not coalesce(" + inner + ", false)", err // what is not there is not equal either
 	case filtering.FunctionHas:
 		return t.has(args)
 	default:
@@ -134,6 +203,7 @@ func (t *transpiler) join(word string, args []*expr.Expr) (string, error) {
 	return "(" + strings.Join(parts, word) + ")", nil
 }
 
+// compare writes plain comparisons, which indexes serve: in a condition, null counts as false.
 func (t *transpiler) compare(op string, left, right *expr.Expr) (string, error) {
 	if t.parts++; t.parts > maxFilterParts {
 		return "", badFilter("at most %d comparisons", maxFilterParts)
@@ -144,10 +214,10 @@ func (t *transpiler) compare(op string, left, right *expr.Expr) (string, error) 
 	}
 	if f := t.field(left); f != nil && f.is == moment && right.GetConstExpr() != nil {
 		r, err := t.moment(right)
-		return "coalesce(" + l + " " + op + " " + r + ", false)", err
+		return l + " " + op + " " + r, err
 	}
 	r, err := t.value(right)
-	return "coalesce(" + l + " " + op + " " + r + ", false)", err
+	return l + " " + op + " " + r, err
 }
 
 // has is the operator ":": part of a text, element of a list, name of a label.
@@ -160,19 +230,35 @@ func (t *transpiler) has(args []*expr.Expr) (string, error) {
 		return "", err
 	}
 	if args[1].GetConstExpr() == nil {
-		return "", badFilter("on the right of ':' stands a text")
+		return "", badFilter("on the right of ':' stands a text in quotes")
 	}
-	r := t.args.add(args[1].GetConstExpr().GetStringValue())
-	f := t.field(args[0])
+	wanted, f := args[1].GetConstExpr().GetStringValue(), t.field(args[0])
+	if wanted == "*" {
+		return present(l, f)
+	}
+	r := t.args.add(wanted)
 	switch {
 	case args[0].GetIdentExpr().GetName() == "labels":
 		return l + " ? " + r, nil
 	case f != nil && f.is == texts:
 		return r + " = any (" + l + ")", nil
 	case f == nil || f.is == text:
-		return "coalesce(strpos(lower(" + l + "), lower(" + r + ")) > 0, false)", nil
+		return "strpos(lower(" + l + "), lower(" + r + ")) > 0", nil
 	}
 	return "", badFilter("':' is for texts, lists and labels")
+}
+
+// present is the condition that a field has a value; f is nil for a label.
+func present(expr string, f *field) (string, error) {
+	switch {
+	case f == nil || f.is == moment:
+		return "(" + expr + " is not null)", nil
+	case f.is == text:
+		return "(coalesce(" + expr + ", '') <> '')", nil
+	case f.is == texts:
+		return "(cardinality(" + expr + ") > 0)", nil
+	}
+	return "", badFilter("':*' is for texts, lists, times and labels")
 }
 
 func (t *transpiler) field(e *expr.Expr) *field {

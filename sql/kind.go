@@ -15,9 +15,13 @@ type Kind struct {
 	joins  string  // after "from <table> r"
 	fields []field // beside those that all kinds have
 	within reach
-	// children are deleted with it; blockers must be gone before.
+	// children are deleted with it, links removed; blockers must be gone before, and guards find nothing.
 	children, blockers []child
+	links              []link
+	guards             []guard
 	order              []term // the order of lists, if not by id
+	prefer             string // terms before the id that say which of several is found by name
+	anyCase            string // the field by which one is found whatever its case
 	bare               bool   // no labels, uid and deletion
 }
 
@@ -43,11 +47,6 @@ const (
 // reach holds, for each way in which a caller can be confined, which rows are within; @ stands for the id.
 // An empty condition means none.
 type reach struct{ team, project, member string }
-
-type child struct {
-	kind   *Kind
-	column string
-}
 
 // A Scope confines what is seen and changed. The zero Scope confines nothing; of several ids all hold.
 type Scope struct {
@@ -116,6 +115,7 @@ var (
 		},
 		within:   reach{team: "r.team_id = @", member: "r.id = @"},
 		children: []child{{APIKeys, "member_id"}},
+		anyCase:  "email",
 	}
 	AccessProfiles = &Kind{
 		Name: "access_profile", table: "profiles", joins: "join projects p on p.id = r.project_id",
@@ -131,7 +131,7 @@ var (
 	}
 	APIKeys = &Kind{
 		Name: "api_key", table: "api_keys",
-		joins: "join projects p on p.id = r.project_id left join profiles f on f.id = r.profile_id left join members b on b.id = r.member_id",
+		joins: "join projects p on p.id = r.project_id left join profiles f on f.id = r.profile_id and f.deleted_at is null left join members b on b.id = r.member_id",
 		fields: []field{
 			{"name", "r.name", text},
 			{"project_id", "r.project_id", integer},
@@ -151,6 +151,8 @@ var (
 			{"previous_expire_time", "r.previous_expires_at", moment},
 		},
 		within: reach{team: "p.team_id = @", project: "r.project_id = @", member: "r.member_id = @"},
+		// The name is that of one key that works, and maybe of others that worked before.
+		prefer: "(r.revoked_at is null) desc, (r.expires_at is null or r.expires_at > now()) desc, ",
 	}
 	Providers = &Kind{
 		Name: "provider", table: "providers",
@@ -158,11 +160,13 @@ var (
 			{"name", "r.name", text},
 			{"base_url", "r.base_url", text},
 			{"dialect", "r.dialect", text},
-			{"auth_header", "r.auth_header", text},
-			{"auth_format", "r.auth_format", text},
+			{"auth_header", "coalesce(nullif(r.auth_header, ''), 'none')", text},
+			{"auth_format", "case when r.auth_header = '' then '' else r.auth_format end", text},
 			{"privacy_zone", "r.privacy_zone", text},
 		},
 		children: []child{{Deployments, "provider_id"}, {Credentials, "provider_id"}},
+		links: []link{{AccessProfiles, "select distinct profile_id from profile_providers where provider_id = any ($1) order by 1",
+			"delete from profile_providers where provider_id = any ($1)"}},
 	}
 	Credentials = &Kind{
 		Name: "credential", table: "credentials", joins: "join providers p on p.id = r.provider_id",
@@ -170,6 +174,12 @@ var (
 			{"name", "r.name", text},
 			{"provider_id", "r.provider_id", integer},
 			{"provider", "p.name", text},
+		},
+		links: []link{
+			{AccessProfiles, "select distinct profile_id from profile_providers where credential_id = any ($1) order by 1",
+				"delete from profile_providers where credential_id = any ($1)"},
+			{Deployments, "select id from deployments where credential_id = any ($1) and deleted_at is null order by id",
+				"update deployments set credential_id = null, updated_at = now(), revision = (select revision from config_revision) where credential_id = any ($1) and deleted_at is null"},
 		},
 	}
 	Models = &Kind{
@@ -184,6 +194,21 @@ var (
 		},
 		within:   grantedReach("r.id"),
 		children: []child{{Deployments, "model_id"}},
+		links: []link{
+			{AccessProfiles, "select distinct profile_id from profile_models where model_id = any ($1) order by 1",
+				"delete from profile_models where model_id = any ($1)"},
+			{APIKeys, "select id from api_keys where allowed_models && $1 and deleted_at is null order by id",
+				"update api_keys set allowed_models = array(select m from unnest(allowed_models) with ordinality as u (m, n) where m <> all ($1) order by n), updated_at = now(), revision = (select revision from config_revision) where allowed_models && $1 and deleted_at is null"},
+		},
+		// An empty list stands for everything.
+		guards: []guard{
+			{"select id from api_keys where allowed_models && $1 and allowed_models <@ $1 and deleted_at is null and revoked_at is null order by id",
+				"API key %d may use this model alone, and would be left with all models: change its scopes, or revoke it first"},
+			{`select f.id from profiles f where f.passthrough and f.deleted_at is null
+					and exists (select from profile_models g where g.profile_id = f.id and g.model_id = any ($1))
+					and not exists (select from profile_models g where g.profile_id = f.id and g.model_id <> all ($1)) order by f.id`,
+				"access profile %d has no other model, and would be left passing everything through: change its models or its passthrough first"},
+		},
 	}
 	Deployments = &Kind{
 		Name: "deployment", table: "deployments",
@@ -278,7 +303,7 @@ var (
 var common = []field{
 	{"labels", "r.labels", shown},
 	{"etag", "r.revision::text", shown},
-	{"uid", "r.public_id", text},
+	{"uid", "r.public_id::text", text},
 	{"create_time", "r.created_at", moment},
 	{"update_time", "r.updated_at", moment},
 	{"delete_time", "r.deleted_at", moment},

@@ -1,16 +1,19 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"go.einride.tech/aip/ordering"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -75,8 +78,8 @@ func list(ctx context.Context, db querier, k *Kind, in Scope, q Query) (*Page, e
 		Values   []string
 	}
 	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
-	if err := expected(err); err != nil {
-		return nil, fmt.Errorf("list %ss: %w", k.Name, err)
+	if err != nil {
+		return nil, q.refused(k, err)
 	}
 	page := &Page{}
 	for i, r := range found {
@@ -89,7 +92,21 @@ func list(ctx context.Context, db querier, k *Kind, in Scope, q Query) (*Page, e
 	return page, nil
 }
 
-// listSQL finds the page by keys first, so that documents are made for its rows alone.
+// refused tells values in a query that the database can't read from failures.
+func (q Query) refused(k *Kind, err error) error {
+	if pg, ok := errors.AsType[*pgconn.PgError](err); ok && strings.HasPrefix(pg.Code, "22") { // data exceptions
+		if q.Token != "" {
+			return errBadToken
+		}
+		return badFilter("it holds a value that can't be compared")
+	}
+	return fmt.Errorf("list %ss: %w", k.Name, err)
+}
+
+var errBadToken = logos.Errorf(logos.Invalid, "invalid_page_token", "page_token: it is none of this list: take next_page_token of the page before, with the same filter and order_by")
+
+// listSQL returns the statement of a page. Postgres makes documents, which cost, after it has ordered and
+// limited the rows.
 func (k *Kind) listSQL(in Scope, q Query, terms []term) (string, []any, error) {
 	var args arguments
 	conditions := k.confine(in, &args)
@@ -106,7 +123,7 @@ func (k *Kind) listSQL(in Scope, q Query, terms []term) (string, []any, error) {
 	if q.Token != "" {
 		c, err := parseToken(q.Token)
 		if err != nil || c.Query != q.digest(k) || len(c.Values) != len(terms) {
-			return "", nil, logos.Errorf(logos.Invalid, "invalid_page_token", "page_token: it is none of this list: take next_page_token of the page before, with the same filter and order_by")
+			return "", nil, errBadToken
 		}
 		conditions = append(conditions, after(terms, c.Values, &args))
 	}
@@ -119,16 +136,8 @@ func (k *Kind) listSQL(in Scope, q Query, terms []term) (string, []any, error) {
 		order[i] = t.expr + map[bool]string{true: " desc", false: ""}[t.desc]
 		values[i] = "(" + t.expr + ")::text"
 	}
-	by := strings.Join(order, ", ")
-	var keys, same []string
-	for i, t := range k.key() {
-		name := fmt.Sprintf("key%d", i)
-		keys, same = append(keys, t.expr+" as "+name), append(same, t.expr+" = page."+name)
-	}
-	return fmt.Sprintf("with page as materialized (select %s, row_number() over (order by %s) as n, array[%s] as place from %s%s order by %s limit %s)"+
-		" select %s, page.place from page join %s r on %s %s order by page.n",
-		strings.Join(keys, ", "), by, strings.Join(values, ", "), k.source(), where, by, args.add(q.Size+1),
-		k.document(), k.table, strings.Join(same, " and "), k.joins), args, nil
+	return fmt.Sprintf("select %s, array[%s] from %s%s order by %s limit %s",
+		k.document(), strings.Join(values, ", "), k.source(), where, strings.Join(order, ", "), args.add(q.Size+1)), args, nil
 }
 
 // confine returns the conditions of a scope.
@@ -155,18 +164,27 @@ func (k *Kind) confine(in Scope, args *arguments) (conditions []string) {
 func (k *Kind) terms(orderBy string) ([]term, error) {
 	var by ordering.OrderBy
 	if err := by.UnmarshalString(orderBy); err != nil || len(by.Fields) > maxOrderTerms {
-		return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: it holds at most %d fields, like \"name desc, id\"", maxOrderTerms)
+		return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: it must be at most %d fields, like \"name desc, id\"; fields: %s", maxOrderTerms, strings.Join(k.orderable(), ", "))
 	}
 	var terms []term
 	for _, f := range by.Fields {
 		i := slices.IndexFunc(k.all(), func(x field) bool { return x.name == f.Path })
 		if i < 0 || termTypes[k.all()[i].is].as == "" {
-			return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: %.64q is no field by which %ss are ordered", f.Path, k.Name)
+			return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: %.64q is no field by which %ss are ordered; fields: %s", f.Path, k.Words(), strings.Join(k.orderable(), ", "))
 		}
 		x, t := k.all()[i], termTypes[k.all()[i].is]
 		terms = append(terms, term{expr: "coalesce(" + x.expr + ", " + t.zero + ")", as: t.as, desc: f.Desc})
 	}
 	return append(terms, k.key()...), nil
+}
+
+func (k *Kind) orderable() (names []string) {
+	for _, f := range k.all() {
+		if termTypes[f.is].as != "" {
+			names = append(names, f.name)
+		}
+	}
+	return names
 }
 
 // key is the order of a kind that needs no sorting.
@@ -177,18 +195,28 @@ func (k *Kind) key() []term {
 	return []term{{expr: "r.id", as: "bigint"}}
 }
 
-// after is the condition of the rows behind those with the given values.
+// after is the condition of the rows behind those with the given values. Where all terms have one
+// direction it compares rows, which an index serves from there on.
 func after(terms []term, values []string, args *arguments) string {
+	exprs, places := make([]string, len(terms)), make([]string, len(terms))
+	oneWay := true
+	for i, t := range terms {
+		exprs[i], places[i] = t.expr, args.add(values[i])+"::text::"+t.as
+		oneWay = oneWay && t.desc == terms[0].desc
+	}
+	if oneWay {
+		return "(" + strings.Join(exprs, ", ") + ") " + beyond(terms[0]) + " (" + strings.Join(places, ", ") + ")"
+	}
 	var either []string
 	same := ""
 	for i, t := range terms {
-		op := map[bool]string{true: "<", false: ">"}[t.desc]
-		v := args.add(values[i]) + "::text::" + t.as
-		either = append(either, "("+same+t.expr+" "+op+" "+v+")")
-		same += t.expr + " = " + v + " and "
+		either = append(either, "("+same+exprs[i]+" "+beyond(t)+" "+places[i]+")")
+		same += exprs[i] + " = " + places[i] + " and "
 	}
 	return "(" + strings.Join(either, " or ") + ")"
 }
+
+func beyond(t term) string { return map[bool]string{true: "<", false: ">"}[t.desc] }
 
 // A cursor is where a page ends.
 type cursor struct {
@@ -197,11 +225,13 @@ type cursor struct {
 }
 
 func (c cursor) token() string {
-	b, err := json.Marshal(c)
-	if err != nil {
-		panic(err) // bytes and texts
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // it would make some characters six
+	if err := e.Encode(c); err != nil {
+		panic(err) // texts
 	}
-	return base64.RawURLEncoding.EncodeToString(b)
+	return base64.RawURLEncoding.EncodeToString(b.Bytes())
 }
 
 func parseToken(token string) (c cursor, err error) {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"net/url"
 
 	"github.com/jackc/pgx/v5"
@@ -12,109 +11,186 @@ import (
 	"github.com/ls1intum/edutelligence/logos/sql/internal/db"
 )
 
-// Load compiles the present revision of the configuration.
+// Load compiles the present revision of the configuration from nothing.
 func (s *Store) Load(ctx context.Context) (*logos.Config, error) {
-	var revision int64
-	r := logos.Resources{Hasher: s.hasher}
-	// All tables at one moment: a revision is never seen in part.
-	err := pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		q := db.New(tx)
-		present, err := q.Revision(ctx)
-		if err != nil {
-			return err
-		}
-		revision = present.Revision
-		for _, read := range []func(context.Context, *db.Queries, *logos.Resources) error{
-			readProjects, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments,
-		} {
-			if err := read(ctx, q, &r); err != nil {
-				return err
-			}
-		}
-		return nil
+	l := loader{store: s}
+	var config *logos.Config
+	err := pgx.BeginTxFunc(ctx, s.pool, oneMoment, func(tx pgx.Tx) (err error) {
+		config, err = l.load(ctx, db.New(tx))
+		return err
 	})
+	return config, err
+}
+
+// oneMoment makes all tables be read as they were at one moment: a revision is never seen in part.
+var oneMoment = pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}
+
+// A loader follows the configuration from one revision to the next. It reads the rows that have changed
+// since the last, and everything where there is no last. It relies on this: every change of a row sets the
+// row's revision, deletion included, and changes are made one after another, since each begins with
+// updating the one row of config_revision; so a snapshot with a revision has every row of those before it.
+type loader struct {
+	store    *Store
+	compiler *logos.Compiler // nil: everything is to be read
+	revision int64
+}
+
+// load returns the configuration of the revision that the transaction sees. After an error the next call
+// reads everything.
+func (l *loader) load(ctx context.Context, q *db.Queries) (*logos.Config, error) {
+	present, err := q.Revision(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the revision: %w", err)
+	}
+	compiler, since := l.compiler, l.revision
+	l.compiler = nil
+	if compiler == nil || present.Revision < since { // it goes back where a backup was restored
+		compiler, since = logos.NewCompiler(l.store.hasher), -1
+	}
+	changes, err := l.store.changes(ctx, q, since)
 	if err != nil {
 		return nil, fmt.Errorf("load the configuration: %w", err)
 	}
-	config, err := logos.NewConfig(revision, r)
+	config, err := compiler.Apply(present.Revision, changes)
 	if err != nil {
-		return nil, fmt.Errorf("compile revision %d of the configuration: %w", revision, err)
+		return nil, fmt.Errorf("compile revision %d of the configuration: %w", present.Revision, err)
 	}
+	l.compiler, l.revision = compiler, present.Revision
 	return config, nil
 }
 
-func readProjects(ctx context.Context, q *db.Queries, r *logos.Resources) error {
-	rows, err := q.LoadProjects(ctx)
+// changes reads the rows that revisions after since have changed; below 0: all that there are.
+func (s *Store) changes(ctx context.Context, q *db.Queries, since int64) (c logos.Changes, err error) {
+	for _, read := range []func(context.Context, *db.Queries, int64, *logos.Changes) error{
+		readProjects, readMembers, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments,
+	} {
+		if err := read(ctx, q, since, &c); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
+}
+
+func readProjects(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
+	rows, err := q.ChangedProjects(ctx, since)
 	for _, x := range rows {
-		r.Projects = append(r.Projects, &logos.Project{ID: logos.ProjectID(x.ID), TeamID: logos.TeamID(zero(x.TeamID)), Name: x.Name})
+		if x.Gone {
+			c.Gone.Projects = append(c.Gone.Projects, logos.ProjectID(x.ID))
+			continue
+		}
+		c.Projects = append(c.Projects, &logos.Project{ID: logos.ProjectID(x.ID), TeamID: logos.TeamID(zero(x.TeamID)), Name: x.Name})
 	}
 	return err
 }
 
-func readKeys(ctx context.Context, q *db.Queries, r *logos.Resources) error {
-	rows, err := q.LoadAPIKeys(ctx)
+func readMembers(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
+	rows, err := q.ChangedMembers(ctx, since)
 	for _, x := range rows {
-		k := &logos.APIKey{
-			ID: logos.APIKeyID(x.ID), ProjectID: logos.ProjectID(x.ProjectID), ProfileID: logos.ProfileID(zero(x.ProfileID)),
-			MemberID: logos.MemberID(zero(x.MemberID)), Role: logos.Role(x.Role), Revoked: x.RevokedAt != nil, ExpiresAt: zero(x.ExpiresAt),
-			PreviousExpiresAt: zero(x.PreviousExpiresAt), APIs: x.AllowedApis,
+		if x.Gone {
+			c.Gone.Members = append(c.Gone.Members, logos.MemberID(x.ID))
+			continue
 		}
-		copy(k.PreviousHash[:], x.PreviousHash)
-		for _, id := range x.AllowedModels {
-			k.Models = append(k.Models, logos.ModelID(id))
-		}
-		for _, text := range x.AllowedCidrs {
-			prefix, err := netip.ParsePrefix(text)
-			if err != nil {
-				return fmt.Errorf("api key %d has an unreadable source range", x.ID)
-			}
-			k.Sources = append(k.Sources, prefix)
-		}
-		if copy(k.Hash[:], x.Hash) != len(k.Hash) {
-			return fmt.Errorf("api key %d has a hash of %d bytes", x.ID, len(x.Hash))
-		}
-		r.APIKeys = append(r.APIKeys, k)
+		c.Members = append(c.Members, &logos.Member{ID: logos.MemberID(x.ID), Role: logos.Role(x.Role)})
 	}
 	return err
 }
 
-func readProfiles(ctx context.Context, q *db.Queries, r *logos.Resources) error {
-	rows, err := q.LoadProfiles(ctx)
+func readKeys(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
+	rows, err := q.ChangedAPIKeys(ctx, since)
+	for i := range rows {
+		x := &rows[i]
+		if x.Gone {
+			c.Gone.APIKeys = append(c.Gone.APIKeys, logos.APIKeyID(x.ID))
+			continue
+		}
+		k, err := readKey(x)
+		if err != nil {
+			return err
+		}
+		c.APIKeys = append(c.APIKeys, k)
+	}
+	return err
+}
+
+func readKey(x *db.ChangedAPIKeysRow) (*logos.APIKey, error) {
+	k := &logos.APIKey{
+		ID: logos.APIKeyID(x.ID), ProjectID: logos.ProjectID(x.ProjectID), ProfileID: logos.ProfileID(zero(x.ProfileID)),
+		MemberID: logos.MemberID(zero(x.MemberID)), Role: role(x.Role), Revoked: x.RevokedAt != nil, ExpiresAt: zero(x.ExpiresAt),
+		PreviousExpiresAt: zero(x.PreviousExpiresAt), Digest: x.Digest, APIs: x.AllowedApis,
+	}
+	copy(k.PreviousHash[:], x.PreviousHash)
+	for _, id := range x.AllowedModels {
+		k.Models = append(k.Models, logos.ModelID(id))
+	}
+	for _, text := range x.AllowedCidrs {
+		prefix, err := logos.ParseSource(text)
+		if err != nil {
+			return nil, fmt.Errorf("api key %d has an unreadable source range", x.ID)
+		}
+		k.Sources = append(k.Sources, prefix)
+	}
+	if copy(k.Hash[:], x.Hash) != len(k.Hash) {
+		return nil, fmt.Errorf("api key %d has a hash of %d bytes", x.ID, len(x.Hash))
+	}
+	return k, nil
+}
+
+// role makes keys share the text of their role, of which each row brings its own.
+func role(text string) logos.Role {
+	for _, r := range []logos.Role{logos.RoleService, logos.RoleMember, logos.RoleViewer, logos.RoleTeamOwner, logos.RoleAdmin, logos.RoleRoot} {
+		if text == string(r) {
+			return r
+		}
+	}
+	return logos.Role(text)
+}
+
+func readProfiles(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
+	rows, err := q.ChangedProfiles(ctx, since)
 	if err != nil {
 		return err
 	}
 	byID := make(map[int64]*logos.Profile, len(rows))
 	for _, x := range rows {
+		if x.Gone {
+			c.Gone.Profiles = append(c.Gone.Profiles, logos.ProfileID(x.ID))
+			continue
+		}
 		p := &logos.Profile{ID: logos.ProfileID(x.ID), ProjectID: logos.ProjectID(x.ProjectID), Name: x.Name, Passthrough: x.Passthrough}
 		byID[x.ID] = p
-		r.Profiles = append(r.Profiles, p)
+		c.Profiles = append(c.Profiles, p)
 	}
-	grants, err := q.LoadProfileProviders(ctx)
+	if len(byID) == 0 {
+		return nil
+	}
+	grants, err := q.ChangedProfileProviders(ctx, since)
 	if err != nil {
 		return err
 	}
 	for _, g := range grants {
-		if p := byID[g.ProfileID]; p != nil {
-			p.Grants = append(p.Grants, logos.Grant{Provider: logos.ProviderID(g.ProviderID), Credential: logos.CredentialID(zero(g.CredentialID))})
-		}
+		p := byID[g.ProfileID]
+		p.Grants = append(p.Grants, logos.Grant{Provider: logos.ProviderID(g.ProviderID), Credential: logos.CredentialID(zero(g.CredentialID))})
 	}
-	models, err := q.LoadProfileModels(ctx)
+	models, err := q.ChangedProfileModels(ctx, since)
 	for _, g := range models {
-		if p := byID[g.ProfileID]; p != nil {
-			p.Models = append(p.Models, logos.ModelID(g.ModelID))
-		}
+		p := byID[g.ProfileID]
+		p.Models = append(p.Models, logos.ModelID(g.ModelID))
 	}
 	return err
 }
 
-func readProviders(ctx context.Context, q *db.Queries, r *logos.Resources) error {
-	rows, err := q.LoadProviders(ctx)
+func readProviders(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
+	rows, err := q.ChangedProviders(ctx, since)
 	for _, x := range rows {
+		if x.Gone {
+			c.Gone.Providers = append(c.Gone.Providers, logos.ProviderID(x.ID))
+			continue
+		}
 		base, err := url.Parse(x.BaseUrl)
 		if err != nil {
 			return fmt.Errorf("provider %d has no readable base URL", x.ID)
 		}
-		r.Providers = append(r.Providers, &logos.Provider{
+		c.Providers = append(c.Providers, &logos.Provider{
 			ID: logos.ProviderID(x.ID), Name: x.Name, BaseURL: base, Dialect: logos.Dialect(x.Dialect),
 			AuthHeader: x.AuthHeader, AuthFormat: x.AuthFormat,
 		})
@@ -122,29 +198,41 @@ func readProviders(ctx context.Context, q *db.Queries, r *logos.Resources) error
 	return err
 }
 
-func (s *Store) readCredentials(ctx context.Context, q *db.Queries, r *logos.Resources) error {
-	rows, err := q.LoadCredentials(ctx)
+func (s *Store) readCredentials(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
+	rows, err := q.ChangedCredentials(ctx, since)
 	for _, x := range rows {
+		if x.Gone {
+			c.Gone.Credentials = append(c.Gone.Credentials, logos.CredentialID(x.ID))
+			continue
+		}
 		secret, err := s.master.unseal(sealed{keyID: x.KeyID, dataKey: x.DataKey, secret: x.Secret})
 		if err != nil {
 			return fmt.Errorf("decrypt credential %d: %w", x.ID, err)
 		}
-		r.Credentials = append(r.Credentials, &logos.Credential{ID: logos.CredentialID(x.ID), Provider: logos.ProviderID(x.ProviderID), Secret: logos.Secret(secret)})
+		c.Credentials = append(c.Credentials, &logos.Credential{ID: logos.CredentialID(x.ID), Provider: logos.ProviderID(x.ProviderID), Secret: logos.Secret(secret)})
 	}
 	return err
 }
 
-func readModels(ctx context.Context, q *db.Queries, r *logos.Resources) error {
-	rows, err := q.LoadModels(ctx)
+func readModels(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
+	rows, err := q.ChangedModels(ctx, since)
 	for _, x := range rows {
-		r.Models = append(r.Models, &logos.Model{ID: logos.ModelID(x.ID), Name: x.Name, Endpoint: x.Endpoint})
+		if x.Gone {
+			c.Gone.Models = append(c.Gone.Models, logos.ModelID(x.ID))
+			continue
+		}
+		c.Models = append(c.Models, &logos.Model{ID: logos.ModelID(x.ID), Name: x.Name, Endpoint: x.Endpoint})
 	}
 	return err
 }
 
-func readDeployments(ctx context.Context, q *db.Queries, r *logos.Resources) error {
-	rows, err := q.LoadDeployments(ctx)
+func readDeployments(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
+	rows, err := q.ChangedDeployments(ctx, since)
 	for _, x := range rows {
+		if x.Gone {
+			c.Gone.Deployments = append(c.Gone.Deployments, logos.DeploymentID(x.ID))
+			continue
+		}
 		d := &logos.Deployment{
 			ID: logos.DeploymentID(x.ID), Model: logos.ModelID(x.ModelID), Provider: logos.ProviderID(x.ProviderID),
 			Credential: logos.CredentialID(zero(x.CredentialID)), ProviderModel: x.ProviderModel, Endpoint: x.Endpoint,
@@ -153,7 +241,7 @@ func readDeployments(ctx context.Context, q *db.Queries, r *logos.Resources) err
 		for _, api := range x.Apis {
 			d.APIs = append(d.APIs, logos.API(api))
 		}
-		r.Deployments = append(r.Deployments, d)
+		c.Deployments = append(c.Deployments, d)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -34,19 +35,23 @@ func (s *Store) Authenticate(ctx context.Context, secret string, now time.Time) 
 	if secret == "" || len(secret) > logos.MaxKeyLength {
 		return nil, unknown
 	}
-	hash := s.hasher.APIKey(secret)
-	row, err := db.New(s.pool).APIKeyByHash(ctx, hash[:])
+	row, err := db.New(s.pool).APIKeyByHash(ctx, s.keyHashes(logos.Secret(secret)))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil, unknown
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up an API key: %w", err)
 	}
-	k := logos.APIKey{Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt)}
-	if !row.Present && (k.ExpiresAt.IsZero() || zero(row.PreviousExpiresAt).Before(k.ExpiresAt)) {
-		k.ExpiresAt = zero(row.PreviousExpiresAt) // the secret before the last rotation
+	k := &logos.APIKey{
+		ID: logos.APIKeyID(row.ID), ProjectID: logos.ProjectID(row.ProjectID), MemberID: logos.MemberID(zero(row.MemberID)),
+		Role: logos.Role(row.Role), Hash: logos.KeyHash(row.Hash), Revoked: row.RevokedAt != nil, ExpiresAt: zero(row.ExpiresAt), PreviousExpiresAt: zero(row.PreviousExpiresAt),
 	}
-	if !k.Usable(now) {
+	copy(k.PreviousHash[:], row.PreviousHash)
+	by := k.Hash
+	if !row.Present {
+		by = k.PreviousHash // of the secret before the last rotation
+	}
+	if !k.Usable(by, now) {
 		return nil, unknown
 	}
 	p := &Principal{
@@ -69,6 +74,12 @@ func (s *Store) Names(ctx context.Context, p *Principal) (n Names, err error) {
 		return n, fmt.Errorf("look up names: %w", err)
 	}
 	return Names{Project: row.Project, Team: row.Team, Email: row.Email}, nil
+}
+
+// keyHashes returns the hashes under which a key with that secret may be stored.
+func (s *Store) keyHashes(secret logos.Secret) [][]byte {
+	own, digest := s.hasher.APIKey(string(secret)), s.hasher.APIKeyDigest(sha256.Sum256([]byte(secret)))
+	return [][]byte{own[:], digest[:]}
 }
 
 // CredentialID returns the id of the one credential with that secret.

@@ -48,9 +48,11 @@ func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatc
 			}
 		}
 		if len(b.Done) > 0 {
-			return q.DeleteLogPositions(ctx, db.DeleteLogPositionsParams{Gateway: gateway, Epochs: b.Done})
+			if err := q.DeleteLogPositions(ctx, db.DeleteLogPositionsParams{Gateway: gateway, Epochs: b.Done}); err != nil {
+				return err
+			}
 		}
-		return nil
+		return noteKeyUse(ctx, q, b.Calls) // last, so that others wait for these rows as briefly as can be
 	})
 	if err != nil {
 		return fmt.Errorf("record %d calls: %w", len(b.Calls), err)
@@ -106,6 +108,25 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 		return err
 	}
 	return q.InsertMeters(ctx, m)
+}
+
+// noteKeyUse stores when each key was used last, to the minute: a busy key's row changes once a minute.
+func noteKeyUse(ctx context.Context, q *db.Queries, calls []*logos.Call) error {
+	last := make(map[int64]time.Time)
+	for _, c := range calls {
+		key, at := int64(c.Decision.APIKey), c.Decision.StartTime().Truncate(time.Minute)
+		if at.After(last[key]) {
+			last[key] = at
+		}
+	}
+	if len(last) == 0 {
+		return nil
+	}
+	var p db.NoteKeyUseParams
+	for key, at := range last {
+		p.Ids, p.At = append(p.Ids, key), append(p.At, at)
+	}
+	return q.NoteKeyUse(ctx, p)
 }
 
 func addCall(p *db.InsertCallsParams, c *logos.Call) {

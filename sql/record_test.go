@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/sql"
@@ -214,5 +217,143 @@ func TestKnowsWhichCallsAreRecorded(t *testing.T) {
 	got, err := s.Recorded(t.Context(), []time.Time{start, start, start, start.Add(time.Microsecond)}, []logos.CallID{callID(1), callID(2), callID(3), callID(3)})
 	if diff := cmp.Diff([]logos.CallID{callID(1), callID(3)}, got, cmpopts.SortSlices(func(a, b logos.CallID) bool { return a < b })); diff != "" || err != nil {
 		t.Errorf("recorded calls differ (-want +got), %v:\n%s", err, diff)
+	}
+}
+
+// usedBy makes calls, each of a key and at a time.
+func usedBy(t *testing.T, first int, at time.Time, keys ...logos.APIKeyID) (b logos.LogBatch) {
+	t.Helper()
+	for i, id := range keys {
+		c := fullCall(t, callID(first+i))
+		c.Decision.APIKey, c.Decision.Start = id, at.UnixMicro()
+		b.Calls = append(b.Calls, c)
+	}
+	return b
+}
+
+func TestNotesWhenAKeyWasUsedLastToTheMinute(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	one, _ := k.made(keySpec{})
+	two, _ := k.made(keySpec{})
+	at := time.Date(2026, 11, 25, 12, 30, 40, 0, time.UTC)
+	before := dump(t, k.conn)
+	last := func() []*time.Time {
+		return column[*time.Time](t, k.conn, "select last_used_at from api_keys where id in ($1, $2) order by id", one, two)
+	}
+	for i, step := range []struct {
+		at   time.Time
+		of   []logos.APIKeyID
+		want [2]time.Time // after it
+	}{
+		{at, []logos.APIKeyID{one, one, 999}, [2]time.Time{at.Truncate(time.Minute)}},
+		{at.Add(-time.Hour), []logos.APIKeyID{one, two}, [2]time.Time{at.Truncate(time.Minute), at.Add(-time.Hour).Truncate(time.Minute)}},
+		{at.Add(19 * time.Second), []logos.APIKeyID{two, one}, [2]time.Time{at.Truncate(time.Minute), at.Truncate(time.Minute)}},
+		{at.Add(20 * time.Second), []logos.APIKeyID{one}, [2]time.Time{at.Add(time.Minute).Truncate(time.Minute), at.Truncate(time.Minute)}},
+	} {
+		if err := k.RecordCalls(t.Context(), gateway, usedBy(t, 10*i, step.at, step.of...)); err != nil {
+			t.Fatal(err)
+		}
+		for n, got := range last() {
+			if !zeroTime(got).Equal(step.want[n]) {
+				t.Errorf("after batch %d, key %d was used at %v, want %v", i, n+1, got, step.want[n])
+			}
+		}
+	}
+	exec(t, k.conn, "update api_keys set last_used_at = null")
+	after := dump(t, k.conn)
+	for _, table := range []string{"api_keys", "config_revision"} {
+		if diff := cmp.Diff(before[table], after[table]); diff != "" {
+			t.Errorf("more of %s changed (-before +after):\n%s", table, diff)
+		}
+	}
+}
+
+func zeroTime(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+// Gateways record calls of the same keys, and keys are changed meanwhile, each in another order.
+func TestGatewaysNoteTheUseOfTheSameKeysAtOnce(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	var ids []logos.APIKeyID
+	for range 50 {
+		id, _ := k.made(keySpec{})
+		ids = append(ids, id)
+	}
+	start := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	var all errgroup.Group
+	for g := range 4 {
+		all.Go(func() error {
+			for round := range 10 {
+				mine := slices.Clone(ids)
+				if g%2 == 1 {
+					slices.Reverse(mine)
+				}
+				at := start.Add(time.Duration(round) * time.Minute)
+				if err := k.RecordCalls(t.Context(), fmt.Sprint("gateway-", g), usedBy(t, 10_000*g+100*round, at, mine...)); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	all.Go(func() error {
+		for range 10 {
+			_, err := k.Change(t.Context(), store.Actor{}, func(ctx context.Context, tx *store.Tx) error {
+				for i := range ids {
+					if _, err := tx.Rotate(ctx, ids[len(ids)-1-i], 0, start); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err := all.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n := one[int](t, k.conn, "select count(*)::int from calls"); n != 4*10*50 {
+		t.Errorf("%d calls are recorded", n)
+	}
+}
+
+// Whoever has changed a key and takes its time holds up no records.
+func TestRecordsCallsOfAKeyThatIsBeingChanged(t *testing.T) {
+	t.Parallel()
+	k := newKeys(t)
+	busy, _ := k.made(keySpec{})
+	free, _ := k.made(keySpec{})
+	changing, err := k.conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer changing.Rollback(context.WithoutCancel(t.Context()))
+	if _, err := changing.Exec(t.Context(), "update api_keys set name = 'x' where id = $1", busy); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC)
+	if err := k.RecordCalls(t.Context(), gateway, usedBy(t, 1, at, busy, free)); err != nil {
+		t.Fatal(err)
+	}
+	if err := changing.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := one[int](t, k.conn, "select count(last_used_at)::int from api_keys where id in ($1, $2)", busy, free); n != 1 {
+		t.Errorf("the use of %d keys is noted, want that of the one which nobody changed", n)
+	}
+	if err := k.RecordCalls(t.Context(), gateway, usedBy(t, 11, at, busy)); err != nil {
+		t.Fatal(err)
+	}
+	if n := one[int](t, k.conn, "select count(last_used_at)::int from api_keys where id = $1", busy); n != 1 {
+		t.Error("its use is not noted with the next batch")
 	}
 }

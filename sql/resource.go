@@ -35,7 +35,11 @@ func (t *Tx) Find(ctx context.Context, k *Kind, in Scope, by Columns) (json.RawM
 	var args arguments
 	for _, name := range slices.Sorted(maps.Keys(by)) {
 		i := slices.IndexFunc(k.all(), func(f field) bool { return f.name == name })
-		conditions = append(conditions, "("+k.all()[i].expr+") = "+args.add(by[name]))
+		left, right := "("+k.all()[i].expr+")", args.add(by[name])
+		if name == k.anyCase {
+			left, right = "lower("+left+")", "lower("+right+")"
+		}
+		conditions = append(conditions, left+" = "+right)
 	}
 	return find(ctx, t.tx, k, in, strings.Join(conditions, " and "), args...)
 }
@@ -45,7 +49,7 @@ func find(ctx context.Context, db querier, k *Kind, in Scope, condition string, 
 	conditions := append([]string{condition}, k.confine(in, &args)...)
 	order := ""
 	if k != settings {
-		order = " order by r.id limit 1"
+		order = " order by " + k.prefer + "r.id limit 1"
 	}
 	rows, err := db.Query(ctx, "select "+k.document()+" from "+k.source()+" where "+strings.Join(conditions, " and ")+order, args...)
 	if err != nil {
@@ -75,7 +79,7 @@ func (t *Tx) Insert(ctx context.Context, k *Kind, values Columns) (int64, error)
 	var id int64
 	err := t.tx.QueryRow(ctx, "insert into "+k.table+" ("+strings.Join(names, ", ")+") values ("+strings.Join(places, ", ")+") returning id", args...).Scan(&id)
 	if err != nil {
-		return 0, k.refused(err)
+		return 0, expected(err)
 	}
 	return id, nil
 }
@@ -93,54 +97,7 @@ func (t *Tx) Update(ctx context.Context, k *Kind, id int64, values Columns) erro
 		condition = "$1 = 0"
 	}
 	_, err := t.tx.Exec(ctx, "update "+k.table+" set "+strings.Join(sets, ", ")+" where "+condition, args...)
-	return k.refused(err)
-}
-
-// refused says of which kind there is one already.
-func (k *Kind) refused(err error) error {
-	err = expected(err)
-	if logos.KindOf(err) == logos.Exists {
-		return logos.Errorf(logos.Exists, "exists", "there is a %s with this name already", k.Words())
-	}
-	return err
-}
-
-// Delete marks a resource as deleted, with those that belong to it. Others must be gone before.
-func (t *Tx) Delete(ctx context.Context, k *Kind, id int64) error {
-	for _, b := range k.blockers {
-		ids, err := t.childIDs(ctx, b, id)
-		if err != nil {
-			return err
-		}
-		if len(ids) > 0 {
-			return logos.Errorf(logos.Conflict, "in_use", "the %s still has %ss (%s %d): delete or move them first", k.Words(), b.kind.Words(), b.kind.Words(), ids[0])
-		}
-	}
-	for _, c := range k.children {
-		ids, err := t.childIDs(ctx, c, id)
-		if err != nil {
-			return err
-		}
-		for _, child := range ids {
-			if err := t.deleteAudited(ctx, c.kind, child); err != nil {
-				return err
-			}
-		}
-	}
-	_, err := t.tx.Exec(ctx, "update "+k.table+" set deleted_at = now(), updated_at = now(), revision = $2 where id = $1", id, t.revision)
-	return err
-}
-
-func (t *Tx) deleteAudited(ctx context.Context, k *Kind, id int64) error {
-	return t.Audited(ctx, k, id, func(ctx context.Context) error { return t.Delete(ctx, k, id) })
-}
-
-func (t *Tx) childIDs(ctx context.Context, c child, parent int64) ([]int64, error) {
-	rows, err := t.tx.Query(ctx, "select id from "+c.kind.table+" where "+c.column+" = $1 and deleted_at is null order by id", parent)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[int64])
+	return expected(err)
 }
 
 // Settings returns the settings' document.

@@ -23,7 +23,7 @@ import (
 // A Store is a Postgres database of Logos. Its methods may be called from any goroutine.
 type Store struct {
 	pool   *pgxpool.Pool
-	master *MasterKey
+	master *Keyring
 	hasher logos.Hasher
 	log    *zap.Logger
 }
@@ -80,7 +80,7 @@ func (s *Store) Close() { s.pool.Close() }
 // Ping says whether the database answers.
 func (s *Store) Ping(ctx context.Context) error { return s.pool.Ping(ctx) }
 
-// KeyID returns the id of the master key that the database was initialised with, or "".
+// KeyID returns the id of the master key that the database is under, or "" if it was never unlocked.
 func (s *Store) KeyID(ctx context.Context) (string, error) {
 	var exists bool
 	if err := s.pool.QueryRow(ctx, "select to_regclass('instance') is not null").Scan(&exists); err != nil || !exists {
@@ -93,16 +93,17 @@ func (s *Store) KeyID(ctx context.Context) (string, error) {
 	return row.KeyID, err
 }
 
-// ErrWrongKey says that trying again with this master key is useless.
-var ErrWrongKey = errors.New("this is not the master key of this database")
+// ErrWrongKey says that trying again with these master keys is useless.
+var ErrWrongKey = errors.New("the master key of this database is not given")
 
-// Unlock gives the store its master key, which initialises a new database. Any other key than the one that
-// did so is refused.
-func (s *Store) Unlock(ctx context.Context, master *MasterKey) error {
+// Unlock gives the store its master keys, the first of which initialises a new database. They are refused
+// if the one that the database is under is not among them.
+func (s *Store) Unlock(ctx context.Context, keys *Keyring) error {
 	var fresh [keyBytes]byte
 	rand.Read(fresh[:])
 	q := db.New(s.pool)
-	err := q.CreateInstance(ctx, db.CreateInstanceParams{KeyID: master.id, HashKey: master.wrap(hashKeyPurpose, fresh[:])})
+	first := keys.first()
+	err := q.CreateInstance(ctx, db.CreateInstanceParams{KeyID: first.id, HashKey: first.wrap(hashKeyPurpose, fresh[:])})
 	if err != nil {
 		return fmt.Errorf("initialise the database: %w", err)
 	}
@@ -110,13 +111,14 @@ func (s *Store) Unlock(ctx context.Context, master *MasterKey) error {
 	if err != nil {
 		return fmt.Errorf("read the hash key: %w", err)
 	}
-	if row.KeyID != master.id {
-		return fmt.Errorf("%w: it was initialised with key %s, and the one given is %s; give the right one in LOGOS_MASTER_KEY or LOGOS_MASTER_KEY_FILE", ErrWrongKey, row.KeyID, master.id)
+	master, err := keys.find(row.KeyID)
+	if err != nil {
+		return fmt.Errorf("%w: %w; give the right one in LOGOS_MASTER_KEY or LOGOS_MASTER_KEY_FILE", ErrWrongKey, err)
 	}
 	key, err := master.unwrap(hashKeyPurpose, row.HashKey)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrWrongKey, err)
 	}
-	s.master, s.hasher = master, logos.NewHasher(key)
+	s.master, s.hasher = keys, logos.NewHasher(key)
 	return nil
 }

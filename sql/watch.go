@@ -17,12 +17,18 @@ import (
 // pollEvery bounds how late a change is seen whose notification was missed.
 const pollEvery = time.Second
 
+// maxPause is the longest pause after a failure.
+const maxPause = 10 * time.Second
+
 // A Watcher follows the revisions of the configuration.
 type Watcher struct {
 	store    *Store
-	revision int64
+	loader   loader
+	revision int64 // applied last
 	failing  bool
+	pause    time.Duration // after a failure
 	loads    *prometheus.CounterVec
+	took     prometheus.Histogram
 	present  prometheus.Gauge
 
 	propagation prometheus.Histogram
@@ -31,10 +37,14 @@ type Watcher struct {
 // NewWatcher makes a watcher.
 func NewWatcher(s *Store, reg prometheus.Registerer) *Watcher {
 	return &Watcher{
-		store: s, revision: -1,
+		store: s, loader: loader{store: s}, revision: -1,
 		loads: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 			Name: "logos_config_loads_total", Help: "Attempts to load a new revision of the configuration, by result.",
 		}, []string{"result"}),
+		took: promauto.With(reg).NewHistogram(prometheus.HistogramOpts{
+			Name: "logos_config_load_seconds", Help: "Time to read and compile a revision: what has changed or, at the start and after a broken connection, all of it.",
+			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 2, 5, 10},
+		}),
 		present: promauto.With(reg).NewGauge(prometheus.GaugeOpts{
 			Name: "logos_config_revision", Help: "Revision of the configuration that was loaded last.",
 		}),
@@ -49,6 +59,7 @@ func NewWatcher(s *Store, reg prometheus.Registerer) *Watcher {
 // or a revision is not usable, the last good one stays.
 func (w *Watcher) Run(ctx context.Context, apply func(context.Context, *logos.Config)) error {
 	for ctx.Err() == nil {
+		w.pause = pollEvery / 4
 		err := w.listen(ctx, apply)
 		if ctx.Err() != nil {
 			return nil
@@ -59,13 +70,14 @@ func (w *Watcher) Run(ctx context.Context, apply func(context.Context, *logos.Co
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(pollEvery / 4):
+		case <-time.After(w.pause):
 		}
 	}
 	return nil
 }
 
-// listen follows revisions on one connection, until that fails.
+// listen follows revisions on one connection, until that fails. The first is read as a whole: while there
+// was no connection, the database may have become another.
 func (w *Watcher) listen(ctx context.Context, apply func(context.Context, *logos.Config)) error {
 	conn, err := w.store.pool.Acquire(ctx)
 	if err != nil {
@@ -76,8 +88,9 @@ func (w *Watcher) listen(ctx context.Context, apply func(context.Context, *logos
 	if _, err := raw.Exec(ctx, "listen logos_config"); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
+	w.loader.compiler = nil
 	for {
-		if err := w.load(ctx, raw, apply); err != nil {
+		if err := w.follow(ctx, raw, apply); err != nil {
 			return err
 		}
 		wait, cancel := context.WithTimeout(ctx, pollEvery)
@@ -90,7 +103,8 @@ func (w *Watcher) listen(ctx context.Context, apply func(context.Context, *logos
 	}
 }
 
-func (w *Watcher) load(ctx context.Context, conn *pgx.Conn, apply func(context.Context, *logos.Config)) error {
+// follow applies the present revision, if it is not the one applied last.
+func (w *Watcher) follow(ctx context.Context, conn *pgx.Conn, apply func(context.Context, *logos.Config)) error {
 	present, err := db.New(conn).Revision(ctx)
 	if err != nil {
 		return fmt.Errorf("read the revision: %w", err)
@@ -98,14 +112,14 @@ func (w *Watcher) load(ctx context.Context, conn *pgx.Conn, apply func(context.C
 	if present.Revision == w.revision {
 		return nil
 	}
-	first := w.revision < 0
-	config, err := w.store.Load(ctx)
+	config, err := w.load(ctx, conn)
 	if err != nil {
 		w.loads.WithLabelValues("failed").Inc()
 		return err
 	}
 	w.loads.WithLabelValues("ok").Inc()
 	w.present.Set(float64(config.Revision))
+	first := w.revision < 0
 	w.revision = config.Revision
 	if w.failing {
 		w.failing = false
@@ -116,4 +130,24 @@ func (w *Watcher) load(ctx context.Context, conn *pgx.Conn, apply func(context.C
 		w.propagation.Observe(time.Since(present.ChangedAt).Seconds())
 	}
 	return nil
+}
+
+// load reads what has changed. If that can't be brought together with what there was, it reads everything.
+func (w *Watcher) load(ctx context.Context, conn *pgx.Conn) (config *logos.Config, err error) {
+	begin := time.Now()
+	for again := w.loader.compiler != nil; ; again = false {
+		err = pgx.BeginTxFunc(ctx, conn, oneMoment, func(tx pgx.Tx) (err error) {
+			config, err = w.loader.load(ctx, db.New(tx))
+			return err
+		})
+		if err == nil || !again || conn.IsClosed() {
+			break
+		}
+	}
+	if err != nil {
+		w.pause = min(max(w.pause, time.Since(begin)), maxPause) // half of the time for trying is enough
+		return nil, err
+	}
+	w.took.Observe(time.Since(begin).Seconds())
+	return config, nil
 }

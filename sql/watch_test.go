@@ -106,7 +106,7 @@ func TestTheLastGoodConfigurationStays(t *testing.T) {
 	c := fill(t, s)
 	seen := watch(t, s)
 	expectRevision(t, seen, revision(t, conn))
-	exec(t, conn, "with r as (update config_revision set revision = revision + 1) update providers set base_url = 'ftp://nowhere'")
+	exec(t, conn, "with r as (update config_revision set revision = revision + 1 returning revision) update providers p set base_url = 'ftp://nowhere', revision = r.revision from r")
 	broken := revision(t, conn)
 	looked(t, conn)
 	select {

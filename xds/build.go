@@ -39,6 +39,8 @@ type Options struct {
 	Listen        string // host:port of the data plane
 	ExtProcSocket string // path of ext_proc's Unix socket, relative to Envoy's working directory
 	AdminRoute    string // host:port of the admin listener, to serve /logosdb on the data plane; empty: off
+	AdminTLS      bool   // the admin listener speaks TLS
+	TrustedHops   uint32 // proxies in front, whose x-forwarded-for tells who the caller is
 
 	MaxBodyBytes     int64 // of requests
 	MaxResponseBytes int64 // of responses that are read as a whole for their usage
@@ -51,9 +53,11 @@ type Options struct {
 	CallFormat        map[string]string
 	AttemptFormat     map[string]string
 	StreamFields      []dialect.UsageField // to read from each event of a stream
+	StreamKinds       []dialect.StreamKind // with fewer fields, by path
 	AnswerFields      []dialect.UsageField // to read from an answer in JSON
 	RequestHeaders    []string             // that ext_proc reads, beside x-logos-*
 	EpochHeader       string               // gRPC metadata for ext_proc that names this Envoy process
+	SourceHeader      string               // and that names the caller's address
 	Namespace         string               // dynamic metadata of decisions
 	RouteNamespace    string               // typed dynamic metadata of targets
 	NumberNamespace   string               // dynamic metadata of the numbers in responses

@@ -204,9 +204,14 @@ func (b *builder) adminCluster() *clusterv3.Cluster {
 	if err != nil && b.err == nil {
 		b.err = err
 	}
-	return &clusterv3.Cluster{
+	c := &clusterv3.Cluster{
 		Name: adminCluster, ConnectTimeout: seconds(time.Second),
 		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		LoadAssignment:       endpoints(adminCluster, address),
 	}
+	if b.o.AdminTLS {
+		// It is the listener beside; its certificate is for others, and names their name for it.
+		c.TransportSocket = &corev3.TransportSocket{Name: "envoy.transport_sockets.tls", ConfigType: &corev3.TransportSocket_TypedConfig{TypedConfig: b.any(&tlsv3.UpstreamTlsContext{})}}
+	}
+	return c
 }

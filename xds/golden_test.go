@@ -42,8 +42,9 @@ func options() xds.Options {
 		CallFormat:     map[string]string{"t": "call", "id": "%REQ(X-REQUEST-ID)%"},
 		AttemptFormat:  map[string]string{"t": "attempt"},
 		StreamFields:   []dialect.UsageField{{Key: "uu", Path: []string{"usage"}, Limit: 9}, {Key: "rs", Path: []string{"response", "status"}, Limit: 9}},
+		StreamKinds:    []dialect.StreamKind{{Name: "chat", Paths: []string{"/v1/chat/completions"}, Fields: []dialect.UsageField{{Key: "uu", Path: []string{"usage"}, Limit: 9}}}},
 		AnswerFields:   []dialect.UsageField{{Key: "n", Path: []string{"usage", "n"}}},
-		RequestHeaders: []string{":path", "authorization"}, EpochHeader: "x-epoch",
+		RequestHeaders: []string{":path", "authorization"}, EpochHeader: "x-epoch", SourceHeader: "x-source",
 		Namespace: "logos", RouteNamespace: "logos.route", NumberNamespace: "logos.usage", TextNamespace: "logos.text",
 	}
 }
@@ -93,7 +94,7 @@ func setups(t *testing.T) []setup {
 			Deployments: []*logos.Deployment{{ID: 1, Model: 1, Provider: 1}, {ID: 2, Model: 1, Provider: 2}},
 		}},
 		{"passthrough", func(o *xds.Options) {
-			o.CertFile, o.KeyFile, o.AdminRoute = "/tls/cert.pem", "/tls/key.pem", "127.0.0.1:8081"
+			o.CertFile, o.KeyFile, o.AdminRoute, o.TrustedHops = "/tls/cert.pem", "/tls/key.pem", "127.0.0.1:8081", 1
 		}, logos.Resources{
 			Projects: project, Profiles: profile(true, nil, logos.Grant{Provider: 1, Credential: 1}),
 			Providers:   []*logos.Provider{openai()},

@@ -66,15 +66,18 @@ func (b *builder) connectionManager(epoch string) *hcmv3.HttpConnectionManager {
 		UpstreamLogOptions:   &routerv3.Router_UpstreamAccessLogOptions{FlushUpstreamLogOnUpstreamStream: true},
 		UpstreamLog:          []*accesslogv3.AccessLog{b.accessLog(epoch, b.o.AttemptFormat)},
 	}
+	filters := append([]*hcmv3.HttpFilter{b.filter("ext_proc", b.extProc(epoch))}, b.sseFilters()...)
+	filters = append(filters, b.filter("usage_json", b.usageJSON()), b.filter("envoy.filters.http.router", router))
 	return &hcmv3.HttpConnectionManager{
 		StatPrefix: listenerName,
 		RouteSpecifier: &hcmv3.HttpConnectionManager_Rds{Rds: &hcmv3.Rds{
 			RouteConfigName: routeName, ConfigSource: ads(),
 		}},
-		HttpFilters:                   []*hcmv3.HttpFilter{b.filter("ext_proc", b.extProc(epoch)), b.filter("usage_sse", b.usageSSE()), b.filter("usage_json", b.usageJSON()), b.filter("envoy.filters.http.router", router)},
+		HttpFilters:                   filters,
 		AccessLog:                     []*accesslogv3.AccessLog{b.accessLog(epoch, b.o.CallFormat)},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{b.extension("early", &earlyv3.HeaderMutation{Mutations: b.earlyMutations()})},
 		UseRemoteAddress:              wrapperspb.Bool(true),
+		XffNumTrustedHops:             b.o.TrustedHops,
 		AlwaysSetRequestIdInResponse:  true,
 		StreamIdleTimeout:             seconds(b.o.IdleTimeout),
 		RequestTimeout:                seconds(requestTimeout),
@@ -89,7 +92,15 @@ func (b *builder) connectionManager(epoch string) *hcmv3.HttpConnectionManager {
 // sent twice would make two calls one, and Envoy obeys x-envoy-*. Unknown x-logos-* headers are read by
 // nobody, and go with the others at each cluster.
 func (b *builder) earlyMutations() []*mutationv3.HeaderMutation {
-	return []*mutationv3.HeaderMutation{removeHeader("x-request-id"), removePrefix("x-envoy-"), removePrefix("x-forwarded-")}
+	mutations := []*mutationv3.HeaderMutation{removeHeader("x-request-id"), removePrefix("x-envoy-")}
+	if b.o.TrustedHops == 0 {
+		return append(mutations, removePrefix("x-forwarded-"))
+	}
+	// Envoy finds the caller in x-forwarded-for. The others that it reads go; all of them go at each cluster.
+	for _, name := range []string{"x-forwarded-proto", "x-forwarded-host", "x-forwarded-port", "x-forwarded-client-cert"} {
+		mutations = append(mutations, removeHeader(name))
+	}
+	return mutations
 }
 
 func (b *builder) accessLog(epoch string, format map[string]string) *accesslogv3.AccessLog {
@@ -121,7 +132,11 @@ func (b *builder) extProc(epoch string) *extprocv3.ExternalProcessor {
 	return &extprocv3.ExternalProcessor{
 		GrpcService: &corev3.GrpcService{
 			TargetSpecifier: &corev3.GrpcService_EnvoyGrpc_{EnvoyGrpc: &corev3.GrpcService_EnvoyGrpc{ClusterName: extProcCluster}},
-			InitialMetadata: []*corev3.HeaderValue{{Key: b.o.EpochHeader, Value: epoch}},
+			InitialMetadata: []*corev3.HeaderValue{
+				{Key: b.o.EpochHeader, Value: epoch},
+				// The peer's address, or what the trusted proxies in front say of theirs.
+				{Key: b.o.SourceHeader, Value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
+			},
 		},
 		ProcessingMode: &extprocv3.ProcessingMode{
 			RequestHeaderMode: extprocv3.ProcessingMode_SEND, RequestBodyMode: extprocv3.ProcessingMode_BUFFERED,

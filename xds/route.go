@@ -21,13 +21,22 @@ func (b *builder) route() *routev3.RouteConfiguration {
 	if b.o.AdminRoute != "" {
 		routes = append(routes, b.adminRoute())
 	}
-	routes = append(routes, b.callRoute())
+	for _, k := range b.o.StreamKinds {
+		for _, path := range k.Paths {
+			r := b.callRoute("call_"+k.Name, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: path}})
+			r.TypedPerFilterConfig = b.sseOf(k)
+			routes = append(routes, r)
+		}
+	}
+	routes = append(routes, b.callRoute("call", everything()))
 	return &routev3.RouteConfiguration{
 		Name:             routeName,
 		ValidateClusters: wrapperspb.Bool(false),
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name: "calls", Domains: []string{"*"}, Routes: routes,
 			RequestBodyBufferLimit: wrapperspb.UInt64(uint64(b.o.MaxBodyBytes)),
+			// What is added has no value where it does not apply, and leaves a provider's header of that name.
+			ResponseHeadersToRemove: []string{"x-logos-model", "x-logos-provider", "x-logos-attempts"},
 			ResponseHeadersToAdd: []*corev3.HeaderValueOption{
 				overwrite("x-logos-model", "%CLUSTER_METADATA("+b.o.Namespace+":model)%"),
 				overwrite("x-logos-provider", "%CLUSTER_METADATA("+b.o.Namespace+":provider)%"),
@@ -45,7 +54,7 @@ func everything() *routev3.RouteMatch {
 	return &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}}
 }
 
-func (b *builder) callRoute() *routev3.Route {
+func (b *builder) callRoute(name string, match *routev3.RouteMatch) *routev3.Route {
 	// Without a decision's groups, the call goes to a cluster that does not exist: a 503.
 	groups := &groupsv3.PriorityGroupClusterSpecifier{
 		OverrideMetadataNamespace: b.o.RouteNamespace,
@@ -54,7 +63,7 @@ func (b *builder) callRoute() *routev3.Route {
 		}},
 	}
 	return &routev3.Route{
-		Name: "call", Match: everything(),
+		Name: name, Match: match,
 		Action: &routev3.Route_Route{Route: &routev3.RouteAction{
 			ClusterSpecifier: &routev3.RouteAction_InlineClusterSpecifierPlugin{InlineClusterSpecifierPlugin: &routev3.ClusterSpecifierPlugin{
 				Extension: b.extension("priority_group", groups),
@@ -64,7 +73,9 @@ func (b *builder) callRoute() *routev3.Route {
 			IdleTimeout:       seconds(b.o.IdleTimeout),
 			MaxStreamDuration: &routev3.RouteAction_MaxStreamDuration{MaxStreamDuration: seconds(b.o.MaxDuration)},
 			RetryPolicy: &routev3.RetryPolicy{
-				RetryOn:               "5xx,retriable-status-codes", // 5xx includes no connection, a reset and no answer
+				// 5xx includes no connection, a reset and no answer. Without envoy-ratelimited, a 429 with the header
+				// x-envoy-ratelimited, from a provider behind another Envoy, would never be tried elsewhere.
+				RetryOn:               "5xx,retriable-status-codes,envoy-ratelimited",
 				RetriableStatusCodes:  []uint32{429},
 				NumRetries:            wrapperspb.UInt32(maxRetries),
 				PerTryTimeout:         seconds(b.o.FirstByteTimeout),

@@ -1,10 +1,13 @@
 package xds
 
 import (
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	contentv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/content_parsers/json/v3"
 	jsonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/json_to_metadata/v3"
 	ssev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/sse_to_metadata/v3"
+	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/ls1intum/edutelligence/logos/dialect"
@@ -38,9 +41,31 @@ func (b *builder) usageJSON() *jsonv3.JsonToMetadata {
 	}}
 }
 
-func (b *builder) usageSSE() *ssev3.SseToMetadata {
+// sseFilter is the filter that reads streams of unknown kind.
+const sseFilter = "usage_sse"
+
+// sseFilters are one for each kind of stream, which its routes turn on instead of the first.
+func (b *builder) sseFilters() []*hcmv3.HttpFilter {
+	out := []*hcmv3.HttpFilter{b.filter(sseFilter, b.usageSSE(b.o.StreamFields))}
+	for _, k := range b.o.StreamKinds {
+		f := b.filter(sseFilter+"_"+k.Name, b.usageSSE(k.Fields))
+		f.Disabled = true
+		out = append(out, f)
+	}
+	return out
+}
+
+// sseOf turns the filter of one kind of stream on, and the general one off.
+func (b *builder) sseOf(k dialect.StreamKind) map[string]*anypb.Any {
+	return map[string]*anypb.Any{
+		sseFilter:                b.any(&routev3.FilterConfig{Disabled: true}),
+		sseFilter + "_" + k.Name: b.any(&routev3.FilterConfig{Config: &anypb.Any{}}),
+	}
+}
+
+func (b *builder) usageSSE(fields []dialect.UsageField) *ssev3.SseToMetadata {
 	parser := &contentv3.JsonContentParser{}
-	for _, r := range b.usageRules(b.o.StreamFields) {
+	for _, r := range b.usageRules(fields) {
 		parser.Rules = append(parser.Rules, &contentv3.JsonContentParser_RuleConfig{Rule: r})
 	}
 	return &ssev3.SseToMetadata{ResponseRules: &ssev3.SseToMetadata_ProcessingRules{

@@ -375,7 +375,7 @@ type Provider struct {
 	BaseUrl string `protobuf:"bytes,3,opt,name=base_url,json=baseUrl,proto3" json:"base_url,omitempty"`
 	// openai, azure, anthropic, gemini or openai-compatible; empty: guessed from the URL.
 	Dialect string `protobuf:"bytes,4,opt,name=dialect,proto3" json:"dialect,omitempty"`
-	// Header that carries the credential, like authorization or api-key; empty: what the dialect uses.
+	// Header that carries the credential, like authorization or api-key; none: there is none; empty: what the dialect uses.
 	AuthHeader string `protobuf:"bytes,5,opt,name=auth_header,json=authHeader,proto3" json:"auth_header,omitempty"`
 	// Value of that header with {} where the secret goes, like "Bearer {}"; empty: what the dialect uses.
 	AuthFormat string `protobuf:"bytes,6,opt,name=auth_format,json=authFormat,proto3" json:"auth_format,omitempty"`

@@ -21,7 +21,7 @@ import (
 
 // serveAdmin serves the admin port until ctx ends.
 func (g *gateway) serveAdmin(ctx context.Context, listener net.Listener) error {
-	calls, err := api.NewHandler(g.service, g.token, g.log)
+	calls, err := api.NewHandler(g.service, g.token, g.settings.dataURL(), g.log)
 	if err != nil {
 		return err
 	}

@@ -28,11 +28,17 @@ const (
 
 const usage = `Usage: logos <command>
 
-  up [--demo=false]   run everything here: Postgres (unless DATABASE_URL is set), logos serve and Envoy
-  serve               run what decides, configures Envoy and records calls; needs DATABASE_URL and LOGOS_MASTER_KEY
-  migrate             bring the database's schema up to date
-  health              say by the exit code whether the serve beside it answers
-  version             print the version
+  up [--demo=false]     run everything here: Postgres (unless DATABASE_URL is set), logos serve and Envoy
+  serve                 run what decides, configures Envoy and records calls; needs DATABASE_URL and LOGOS_MASTER_KEY
+  migrate [--to N] [--yes]
+                        bring the database's schema up to date, or to version N; --yes: also if that loses data
+  rekey                 put the database under the first of several master keys
+  apply -f FILE         make the resources what a file says; --dry-run shows what would change
+  export                write all resources as such a file
+  backup --to FILE      write the database and what this gateway has not stored yet into one file
+  restore --from FILE   fill an empty database and data directory from such a file
+  health                say by the exit code whether the serve beside it answers
+  version               print the version
 
 Settings come from the environment; README lists them.
 `
@@ -52,27 +58,16 @@ func run(args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }
-	withDemo := true
-	var command func(context.Context, *settings, *zap.Logger) error
+	do := find(args[0], flags, stdout)
 	switch args[0] {
-	case "up":
-		flags.BoolVar(&withDemo, "demo", true, "seed an empty database with the demo provider")
-		command = func(ctx context.Context, s *settings, log *zap.Logger) error {
-			return up(ctx, s, withDemo, stdout, log)
-		}
-	case "serve":
-		command = serve
-	case "migrate":
-		command = migrate
-	case "health":
-		command = health
 	case "version":
 		fmt.Fprintln(stdout, version())
 		return 0
 	case "help", "-h", "--help":
 		fmt.Fprint(stdout, usage)
 		return 0
-	default:
+	}
+	if do == nil {
 		fmt.Fprintf(stderr, "logos: there is no command %q\n\n%s", args[0], usage)
 		return exitUsage
 	}
@@ -83,10 +78,54 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "logos %s takes no argument %q\n", args[0], flags.Arg(0))
 		return exitUsage
 	}
-	return start(args[0], command, stderr)
+	return start(args[0], do, stderr)
 }
 
-func start(name string, command func(context.Context, *settings, *zap.Logger) error, stderr io.Writer) int {
+// A command is what runs under a name, once its flags are parsed.
+type command func(context.Context, *settings, *zap.Logger) error
+
+// find returns the command of a name, with its flags added, or nil.
+func find(name string, flags *flag.FlagSet, stdout io.Writer) command {
+	switch name {
+	case "up":
+		withDemo := flags.Bool("demo", true, "seed an empty database with the demo provider")
+		return func(ctx context.Context, s *settings, log *zap.Logger) error {
+			return up(ctx, s, *withDemo, stdout, log)
+		}
+	case "serve":
+		return serve
+	case "migrate":
+		to := flags.Int("to", -1, "version to migrate to, up or down")
+		lose := flags.Bool("yes", false, "lose data that the version has no place for")
+		return func(ctx context.Context, s *settings, log *zap.Logger) error {
+			return migrate(ctx, s, *to, *lose, log)
+		}
+	case "rekey":
+		return rekey
+	case "backup":
+		to := flags.String("to", "", "file to write")
+		return func(ctx context.Context, s *settings, log *zap.Logger) error {
+			return makeBackup(ctx, s, *to, stdout, log)
+		}
+	case "restore":
+		from := flags.String("from", "", "file to read")
+		return func(ctx context.Context, s *settings, log *zap.Logger) error {
+			return restore(ctx, s, *from, stdout, log)
+		}
+	case "apply":
+		d := declared{path: flags.String("f", "", "the file, or - for standard input")}
+		d.dryRun = flags.Bool("dry-run", false, "show what would change, and change nothing")
+		d.prune = flags.Bool("prune", false, "delete what the file does not mention, of the kinds that it does")
+		return func(ctx context.Context, _ *settings, _ *zap.Logger) error { return d.apply(ctx, os.Stdin, stdout) }
+	case "export":
+		return func(ctx context.Context, _ *settings, _ *zap.Logger) error { return export(ctx, stdout) }
+	case "health":
+		return health
+	}
+	return nil
+}
+
+func start(name string, do command, stderr io.Writer) int {
 	s, err := readSettings(os.Getenv)
 	if err != nil {
 		fmt.Fprintf(stderr, "logos %s: %v\n", name, err)
@@ -96,7 +135,7 @@ func start(name string, command func(context.Context, *settings, *zap.Logger) er
 	defer func() { _ = log.Sync() }()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	switch err := command(ctx, s, log); {
+	switch err := do(ctx, s, log); {
 	case err == nil:
 		return 0
 	case errors.As(err, new(finalError)):

@@ -25,6 +25,7 @@ import (
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/accesslog"
 	"github.com/ls1intum/edutelligence/logos/api"
+	"github.com/ls1intum/edutelligence/logos/backup"
 	"github.com/ls1intum/edutelligence/logos/demo"
 	"github.com/ls1intum/edutelligence/logos/dialect"
 	"github.com/ls1intum/edutelligence/logos/envoy"
@@ -38,7 +39,6 @@ import (
 const (
 	xdsSocket     = "xds.sock"
 	extProcSocket = "ext_proc.sock"
-	gatewayFile   = "gateway.id"
 	demoKeyFile   = "demo.key" // in the data directory
 )
 
@@ -64,7 +64,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	if s.databaseURL == "" {
 		return finalError{errors.New("DATABASE_URL is not set: `logos up` brings a Postgres of its own, `logos serve` needs one")}
 	}
-	master, err := readMasterKey(s)
+	keys, err := s.masterKeys()
 	if err != nil {
 		return finalError{err}
 	}
@@ -80,7 +80,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	g.applied = promauto.With(g.registry).NewGauge(prometheus.GaugeOpts{
 		Name: "logos_config_applied_revision", Help: "Revision of the configuration that decisions use.",
 	})
-	if g.store, err = openStore(ctx, s.databaseURL, master, log); err != nil {
+	if g.store, err = openStore(ctx, s.databaseURL, keys, log); err != nil {
 		return err
 	}
 	defer g.store.Close()
@@ -96,7 +96,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 }
 
 // openStore connects, migrates and unlocks.
-func openStore(ctx context.Context, url string, master *store.MasterKey, log *zap.Logger) (*store.Store, error) {
+func openStore(ctx context.Context, url string, keys *store.Keyring, log *zap.Logger) (*store.Store, error) {
 	s, err := store.Open(ctx, url, log)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func openStore(ctx context.Context, url string, master *store.MasterKey, log *za
 		s.Close()
 		return nil, err
 	}
-	if err := s.Unlock(ctx, master); err != nil {
+	if err := s.Unlock(ctx, keys); err != nil {
 		s.Close()
 		if errors.Is(err, store.ErrWrongKey) {
 			err = finalError{err}
@@ -115,48 +115,21 @@ func openStore(ctx context.Context, url string, master *store.MasterKey, log *za
 	return s, nil
 }
 
-func migrate(ctx context.Context, s *settings, log *zap.Logger) error {
-	if s.databaseURL == "" {
-		return finalError{errors.New("DATABASE_URL is not set")}
-	}
-	db, err := store.Open(ctx, s.databaseURL, log)
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	return db.Migrate(ctx)
-}
-
-func readMasterKey(s *settings) (*store.MasterKey, error) {
-	text := s.masterKey
-	if s.masterKeyFile != "" {
-		b, err := os.ReadFile(s.masterKeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the master key: %w", err)
-		}
-		text = string(b)
-	}
-	if text == "" {
-		return nil, errors.New("there is no master key: set LOGOS_MASTER_KEY or LOGOS_MASTER_KEY_FILE to the one that the database was initialised with; for a new database, make one with `openssl rand -base64 32` and keep it safe")
-	}
-	return store.ParseMasterKey(text)
-}
-
 func (g *gateway) xdsOptions() xds.Options {
 	s := g.settings
 	o := xds.Options{
-		Listen: s.listen, ExtProcSocket: extProcSocket,
+		Listen: s.listen, ExtProcSocket: extProcSocket, TrustedHops: uint32(s.trustedHops),
 		MaxBodyBytes: s.maxBody, MaxResponseBytes: s.maxResponse,
 		FirstByteTimeout: s.firstByte, IdleTimeout: s.idle, MaxDuration: s.maxCall,
 		CAFile: s.caFile, CertFile: s.certFile, KeyFile: s.keyFile,
 		CallFormat: accesslog.CallFormat(extproc.Namespace + ":" + extproc.DecisionKey), AttemptFormat: accesslog.AttemptFormat(),
-		StreamFields: dialect.StreamFields(), AnswerFields: dialect.AnswerFields(),
+		StreamFields: dialect.StreamFields(), StreamKinds: dialect.StreamKinds(), AnswerFields: dialect.AnswerFields(),
 		NumberNamespace: accesslog.NumberNamespace, TextNamespace: accesslog.TextNamespace,
-		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader,
+		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader, SourceHeader: extproc.SourceHeader,
 		Namespace: extproc.Namespace, RouteNamespace: extproc.RouteNamespace,
 	}
 	if s.logosdbOnDataPlane {
-		o.AdminRoute = s.adminListen
+		o.AdminRoute, o.AdminTLS = s.adminListen, s.adminCertFile != ""
 	}
 	return o
 }
@@ -180,6 +153,8 @@ func (g *gateway) run(ctx context.Context) error {
 	parts.Go(func() error { return reader.Run(ctx) })
 	parts.Go(func() error { return g.calls.Maintain(ctx, g.settings.minFree) })
 	parts.Go(func() error { return g.partitions(ctx) })
+	parts.Go(func() error { return g.retain(ctx) })
+	parts.Go(func() error { return g.watchKey(ctx) })
 	parts.Go(func() error { return g.seedDemo(ctx) })
 	parts.Go(func() error { return g.tellSetup(ctx) })
 	servers.run(ctx, parts)
@@ -274,19 +249,24 @@ func (g *gateway) tellSetup(ctx context.Context) error {
 
 // gatewayID names this gateway in what it records; it stays with the run directory, whose logs it names.
 func gatewayID(s *settings) (string, error) {
-	if s.gatewayID != "" {
-		return s.gatewayID, nil
-	}
-	path := filepath.Join(s.runDir, gatewayFile)
-	text, err := os.ReadFile(path)
-	if id := strings.TrimSpace(string(text)); err == nil && id != "" {
+	id := knownGatewayID(s)
+	if id != "" {
 		return id, nil
 	}
-	id := strings.ToLower(rand.Text())
-	if err := os.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
+	id = strings.ToLower(rand.Text())
+	if err := os.WriteFile(filepath.Join(s.runDir, backup.IDFile), []byte(id+"\n"), 0o600); err != nil {
 		return "", fmt.Errorf("keep the gateway's id: %w", err)
 	}
 	return id, nil
+}
+
+// knownGatewayID returns "" where no gateway ran yet.
+func knownGatewayID(s *settings) string {
+	if s.gatewayID != "" {
+		return s.gatewayID
+	}
+	text, _ := os.ReadFile(filepath.Join(s.runDir, backup.IDFile))
+	return strings.TrimSpace(string(text))
 }
 
 // listeners is what the gateway serves.

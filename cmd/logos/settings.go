@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,7 @@ type settings struct {
 	adminCertFile, adminKeyFile     string
 	caFile                          string
 	logosdbOnDataPlane              bool
+	trustedHops                     int
 	demoListen, demoURL             string
 
 	maxBody, maxResponse     int64
@@ -49,6 +51,13 @@ func (r *reader) text(name, otherwise string) string {
 func (r *reader) address(name, otherwise string) string {
 	v := r.text(name, otherwise)
 	host, port, err := net.SplitHostPort(v)
+	if strings.EqualFold(host, "localhost") { // Envoy takes no names to listen on
+		host, v = "127.0.0.1", net.JoinHostPort("127.0.0.1", port)
+	}
+	if name == "LOGOS_LISTEN" && host != "" && net.ParseIP(host) == nil {
+		r.errs = append(r.errs, fmt.Errorf("%s is %q and must be an IP address and a port, like 127.0.0.1:8080", name, v))
+		return v
+	}
 	n, portErr := strconv.ParseUint(port, 10, 16)
 	if err != nil || portErr != nil || (n == 0 && name != "LOGOS_DEMO_LISTEN") || strings.ContainsAny(host, "/ ") {
 		r.errs = append(r.errs, fmt.Errorf("%s is %q and must be host:port, like 127.0.0.1:8080", name, v))
@@ -126,6 +135,7 @@ func readSettings(get func(string) string) (*settings, error) {
 		masterKeyFile:      r.file("LOGOS_MASTER_KEY_FILE"),
 		gatewayID:          r.text("LOGOS_GATEWAY_ID", ""),
 		logosdbOnDataPlane: r.flag("LOGOS_LOGOSDB_ON_DATA_PLANE"),
+		trustedHops:        int(r.bytes("LOGOS_TRUSTED_HOPS", 0, 0, 16)),
 		concurrency:        int(r.bytes("LOGOS_ENVOY_CONCURRENCY", 0, 0, 1024)),
 		envoyHeap:          r.bytes("LOGOS_ENVOY_HEAP_BYTES", 0, 64<<20, 1<<40),
 		maxBody:            r.bytes("LOGOS_MAX_BODY_BYTES", 32<<20, 1<<10, 256<<20),
@@ -147,6 +157,16 @@ func readSettings(get func(string) string) (*settings, error) {
 		return nil, errors.Join(r.errs...)
 	}
 	return s, nil
+}
+
+// dataURL is where the data plane answers on this machine.
+func (s *settings) dataURL() *url.URL { return listenURL(s.listen, s.certFile != "") }
+
+// adminURL is where the admin port answers on this machine.
+func (s *settings) adminURL() *url.URL { return listenURL(s.adminListen, s.adminCertFile != "") }
+
+func listenURL(listen string, tls bool) *url.URL {
+	return &url.URL{Scheme: map[bool]string{true: "https", false: "http"}[tls], Host: reachable(listen)}
 }
 
 // paths finds directories and programs; those that `make runtime` fetches lie beside the folder of the

@@ -40,21 +40,11 @@ type supervisor struct {
 
 func up(ctx context.Context, s *settings, withDemo bool, out io.Writer, log *zap.Logger) error {
 	begin := time.Now()
-	for _, dir := range []string{s.dataDir, s.runDir} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return fmt.Errorf("make directory (LOGOS_DATA_DIR, LOGOS_RUN_DIR): %w", err)
-		}
-	}
-	lockPath := filepath.Join(s.dataDir, "up.lock")
-	lock, err := supervise.Lock(lockPath)
-	if errors.Is(err, supervise.ErrLocked) {
-		return finalError{fmt.Errorf("logos up runs already on %s (process %d): stop it, or set LOGOS_DATA_DIR to another directory", s.dataDir, supervise.Holder(lockPath))}
-	}
+	u, release, err := claim(s, out, log)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	u := &supervisor{settings: s, log: log, out: out, failed: make(chan error, 8)}
+	defer func() { _ = release() }()
 	if err := u.takeOver(ctx); err != nil {
 		return err
 	}
@@ -189,9 +179,9 @@ func (u *supervisor) ensureMasterKey(ctx context.Context) error {
 	if s.masterKey != "" || s.masterKeyFile != "" {
 		return nil
 	}
-	path := filepath.Join(s.dataDir, masterKeyFile)
+	path := s.masterKeyPath()
 	if _, err := os.Stat(path); err == nil {
-		s.masterKeyFile = path
+		s.findMasterKey()
 		return nil
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("look for the master key: %w", err)
@@ -283,9 +273,7 @@ func reachable(address string) string {
 // announce prints what a person needs first.
 func (u *supervisor) announce(took time.Duration) {
 	s := u.settings
-	scheme := map[bool]string{true: "https", false: "http"}
-	data := scheme[s.certFile != ""] + "://" + reachable(s.listen)
-	admin := scheme[s.adminCertFile != ""] + "://" + reachable(s.adminListen)
+	data, admin := s.dataURL(), s.adminURL()
 	fmt.Fprintf(u.out, `
 Logos is ready (%s).
 

@@ -8,7 +8,9 @@ where p.deleted_at is null
   and exists (select from providers q where q.name = p.name and q.deleted_at is null and q.id < p.id);
 create unique index providers_unique_name on providers (name) where deleted_at is null;
 
+-- Numbers go on where those end that are there: of a database that was at this version before.
 create sequence credential_names;
+select setval('credential_names', (select coalesce(max(substring(name from '^credential-([0-9]{1,15})$')::bigint), 0) + 1 from credentials), false);
 alter table credentials alter column name set default 'credential-' || nextval('credential_names');
 update credentials set name = default where name = '';
 create unique index credentials_name on credentials (provider_id, name) where deleted_at is null;
@@ -39,21 +41,28 @@ create unique index members_email on members (lower(email)) where deleted_at is 
 create index members_team on members (team_id, id);
 
 create sequence api_key_names;
+select setval('api_key_names', (select coalesce(max(substring(name from '^key-([0-9]{1,15})$')::bigint), 0) + 1 from api_keys), false);
 alter table api_keys
     drop constraint api_keys_role_check,
     add constraint api_keys_role_check check (role in ('root', 'admin', 'team_owner', 'member', 'viewer', 'service')),
     add column member_id bigint references members,           -- whose key it is: then its member's role counts; null: a program's
     add column prefix text not null default '',               -- the first characters, to tell keys apart
     add column hash_kind text not null default 'secret' check (hash_kind in ('secret', 'sha256')), -- what was hashed: the secret, or its SHA-256
-    add column previous_hash bytea unique,                    -- of the secret before the last rotation
+    add column previous_hash bytea,                           -- of the secret before the last rotation
+    add column previous_hash_kind text not null default 'secret' check (previous_hash_kind in ('secret', 'sha256')),
     add column previous_expires_at timestamptz,               -- until when that one works
+    add constraint api_keys_previous check ((previous_hash is null) = (previous_expires_at is null)),
     add column allowed_apis text[] not null default '{}',     -- empty: all
     add column allowed_models bigint[] not null default '{}', -- empty: all that the profile grants
     add column allowed_cidrs text[] not null default '{}',    -- source addresses; empty: all
     add column claim_hash bytea unique,                       -- of the one-time link that hands the secret over
     add column claim_expires_at timestamptz,
     add column last_used_at timestamptz,
-    alter column name set default 'key-' || nextval('api_key_names');
+    alter column name set default 'key-' || nextval('api_key_names'),
+    drop constraint api_keys_hash_key; -- an imported secret may come again after its key was deleted
+alter table api_keys set (fillfactor = 85); -- room beside each row, so that noting its last use touches no index
+create unique index api_keys_hash on api_keys (hash) where deleted_at is null;
+create unique index api_keys_previous_hash on api_keys (previous_hash) where deleted_at is null;
 update api_keys set name = default where name = '';
 create index api_keys_name on api_keys (project_id, name);
 create index api_keys_member on api_keys (member_id) where member_id is not null;

@@ -86,7 +86,7 @@ func Store(t testing.TB) (s *store.Store, url string) {
 }
 
 // Open opens a store on a database, which it migrates and unlocks. The store is closed after the test.
-func Open(t testing.TB, url string, key *store.MasterKey) *store.Store {
+func Open(t testing.TB, url string, keys *store.Keyring) *store.Store {
 	t.Helper()
 	s, err := store.Open(t.Context(), url, zap.NewNop())
 	if err != nil {
@@ -96,20 +96,20 @@ func Open(t testing.TB, url string, key *store.MasterKey) *store.Store {
 	if err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Unlock(t.Context(), key); err != nil {
+	if err := s.Unlock(t.Context(), keys); err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
-// Key reads a master key.
-func Key(t testing.TB, text string) *store.MasterKey {
+// Key reads master keys.
+func Key(t testing.TB, text string) *store.Keyring {
 	t.Helper()
-	key, err := store.ParseMasterKey(text)
+	keys, err := store.NewKeyring(func() (string, error) { return text, nil })
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key
+	return keys
 }
 
 // Conn connects to a database past the store.

@@ -46,6 +46,18 @@ from (select unnest(sqlc.arg(start_at)::timestamptz[]) as start_at, unnest(sqlc.
     unnest(sqlc.arg(quantity)::bigint[]) as quantity, unnest(sqlc.arg(estimated)::boolean[]) as estimated) as u
 on conflict (start_at, call_id, attempt, meter) do nothing;
 
+-- name: NoteKeyUse :exec
+-- A key that somebody else is changing at this moment is left for the next batch: so this waits for nobody,
+-- and can't be part of a deadlock.
+with used as (
+    select k.id, u.at
+    from (select unnest(sqlc.arg(ids)::bigint[]) as id, unnest(sqlc.arg(at)::timestamptz[]) as at) as u
+    join api_keys k on k.id = u.id
+    where k.last_used_at is null or k.last_used_at < u.at
+    order by k.id
+    for no key update of k skip locked)
+update api_keys set last_used_at = used.at from used where api_keys.id = used.id;
+
 -- name: RecordedCalls :many
 select c.call_id from calls c
 join (select unnest(sqlc.arg(start_at)::timestamptz[]) as start_at, unnest(sqlc.arg(call_id)::uuid[]) as call_id) as u

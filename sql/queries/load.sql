@@ -1,46 +1,46 @@
--- name: LoadProjects :many
-select id, team_id, name from projects where deleted_at is null order by id;
+-- The rows that a revision after "since" has changed, those deleted included; all that are there, where
+-- "since" is below 0. They are not joined: a parent that goes changes nothing in its children's rows, and
+-- the compiler leaves out what hangs on it.
 
--- name: LoadAPIKeys :many
-select k.id, k.project_id, k.profile_id, k.member_id, coalesce(m.role, k.role)::text as role, k.hash, k.expires_at, k.revoked_at,
-    k.previous_hash, k.previous_expires_at, k.allowed_apis, k.allowed_models, k.allowed_cidrs
-from api_keys k
-join projects p on p.id = k.project_id and p.deleted_at is null
-left join members m on m.id = k.member_id
-where k.deleted_at is null and m.deleted_at is null order by k.id;
+-- name: ChangedProjects :many
+select id, team_id, name, (deleted_at is not null)::boolean as gone
+from projects where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
 
--- name: LoadProfiles :many
-select f.id, f.project_id, f.name, f.passthrough
-from profiles f join projects p on p.id = f.project_id and p.deleted_at is null
-where f.deleted_at is null order by f.id;
+-- name: ChangedMembers :many
+select id, role, (deleted_at is not null)::boolean as gone
+from members where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
 
--- name: LoadProfileProviders :many
+-- name: ChangedAPIKeys :many
+select id, project_id, profile_id, member_id, role, hash, expires_at, revoked_at,
+    'sha256' in (hash_kind, previous_hash_kind) as digest, previous_hash, previous_expires_at, allowed_apis, allowed_models, allowed_cidrs, (deleted_at is not null)::boolean as gone
+from api_keys where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
+
+-- name: ChangedProfiles :many
+select id, project_id, name, passthrough, (deleted_at is not null)::boolean as gone
+from profiles where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
+
+-- name: ChangedProfileProviders :many
 select g.profile_id, g.provider_id, g.credential_id
-from profile_providers g
-join providers p on p.id = g.provider_id and p.deleted_at is null
-left join credentials c on c.id = g.credential_id
-where c.deleted_at is null order by g.position;
+from profile_providers g join profiles f on f.id = g.profile_id
+where f.revision > sqlc.arg(since) and f.deleted_at is null order by g.position;
 
--- name: LoadProfileModels :many
+-- name: ChangedProfileModels :many
 select g.profile_id, g.model_id
-from profile_models g join models m on m.id = g.model_id and m.deleted_at is null
-order by g.id;
+from profile_models g join profiles f on f.id = g.profile_id
+where f.revision > sqlc.arg(since) and f.deleted_at is null order by g.id;
 
--- name: LoadProviders :many
-select id, name, base_url, dialect, auth_header, auth_format from providers where deleted_at is null order by id;
+-- name: ChangedProviders :many
+select id, name, base_url, dialect, auth_header, auth_format, (deleted_at is not null)::boolean as gone
+from providers where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
 
--- name: LoadCredentials :many
-select c.id, c.provider_id, c.key_id, c.data_key, c.secret
-from credentials c join providers p on p.id = c.provider_id and p.deleted_at is null
-where c.deleted_at is null order by c.id;
+-- name: ChangedCredentials :many
+select id, provider_id, key_id, data_key, secret, (deleted_at is not null)::boolean as gone
+from credentials where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
 
--- name: LoadModels :many
-select id, name, endpoint from models where deleted_at is null order by id;
+-- name: ChangedModels :many
+select id, name, endpoint, (deleted_at is not null)::boolean as gone
+from models where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
 
--- name: LoadDeployments :many
-select d.id, d.model_id, d.provider_id, c.id as credential_id, d.provider_model, d.endpoint, d.apis, d.include_usage, d.max_parallel
-from deployments d
-join models m on m.id = d.model_id and m.deleted_at is null
-join providers p on p.id = d.provider_id and p.deleted_at is null
-left join credentials c on c.id = d.credential_id and c.deleted_at is null
-where d.deleted_at is null order by d.id;
+-- name: ChangedDeployments :many
+select id, model_id, provider_id, credential_id, provider_model, endpoint, apis, include_usage, max_parallel, (deleted_at is not null)::boolean as gone
+from deployments where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);

@@ -10,17 +10,14 @@ insert into profiles (project_id, name, passthrough, revision) values ($1, $2, $
 -- name: ProfileProject :one
 select project_id from profiles where id = $1 and deleted_at is null;
 
--- name: InsertAPIKey :one
-insert into api_keys (project_id, profile_id, role, name, hash, hint, revision)
-values ($1, $2, $3, $4, $5, $6, $7) returning id;
-
 -- name: APIKeyByHash :one
 select k.id, k.project_id, p.team_id as project_team_id, k.member_id, m.team_id as member_team_id, coalesce(m.role, k.role)::text as role,
-    k.hash = sqlc.arg(hash) as present, k.expires_at, k.previous_expires_at, k.revoked_at
+    k.hash, k.hash = any (sqlc.arg(hashes)::bytea[]) as present, k.expires_at, k.previous_hash, k.previous_expires_at, k.revoked_at
 from api_keys k
 join projects p on p.id = k.project_id and p.deleted_at is null
 left join members m on m.id = k.member_id
-where (k.hash = sqlc.arg(hash) or k.previous_hash = sqlc.arg(hash)) and k.deleted_at is null and m.deleted_at is null;
+where (k.hash = any (sqlc.arg(hashes)::bytea[]) or k.previous_hash = any (sqlc.arg(hashes)::bytea[])) and k.deleted_at is null and m.deleted_at is null
+order by present desc, k.hash_kind limit 1;
 
 -- name: PrincipalNames :one
 select coalesce((select p.name from projects p where p.id = sqlc.arg(project_id)), '')::text as project,

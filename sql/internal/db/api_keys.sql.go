@@ -7,44 +7,43 @@ package db
 
 import (
 	"context"
+	"time"
 )
 
-const claimableKey = `-- name: ClaimableKey :one
-select k.id from api_keys k join projects p on p.id = k.project_id and p.deleted_at is null
-where k.claim_hash = $1 and k.claim_expires_at > now() and k.deleted_at is null and k.revoked_at is null
-    and (k.expires_at is null or k.expires_at > now())
+const aPIKeyState = `-- name: APIKeyState :one
+select hash, expires_at, revoked_at from api_keys where id = $1 and deleted_at is null
 `
 
-func (q *Queries) ClaimableKey(ctx context.Context, claimHash []byte) (int64, error) {
-	row := q.db.QueryRow(ctx, claimableKey, claimHash)
-	var id int64
-	err := row.Scan(&id)
-	return id, err
+type APIKeyStateRow struct {
+	Hash      []byte
+	ExpiresAt *time.Time
+	RevokedAt *time.Time
 }
 
-const isLastRootKey = `-- name: IsLastRootKey :one
-select (exists (select from api_keys k where k.id = $1 and k.role = 'root' and k.revoked_at is null)
-    and not exists (select from api_keys o join projects p on p.id = o.project_id and p.deleted_at is null
-        where o.id <> $1 and o.role = 'root' and o.member_id is null and o.revoked_at is null and o.deleted_at is null and o.claim_hash is null
-            and (o.expires_at is null or o.expires_at > now())))::boolean as last
-`
-
-func (q *Queries) IsLastRootKey(ctx context.Context, id int64) (bool, error) {
-	row := q.db.QueryRow(ctx, isLastRootKey, id)
-	var last bool
-	err := row.Scan(&last)
-	return last, err
+func (q *Queries) APIKeyState(ctx context.Context, id int64) (APIKeyStateRow, error) {
+	row := q.db.QueryRow(ctx, aPIKeyState, id)
+	var i APIKeyStateRow
+	err := row.Scan(&i.Hash, &i.ExpiresAt, &i.RevokedAt)
+	return i, err
 }
 
-const keyHash = `-- name: KeyHash :one
-select hash from api_keys where id = $1
+const claimedAPIKey = `-- name: ClaimedAPIKey :one
+select k.id, k.expires_at, k.claim_expires_at
+from api_keys k join projects p on p.id = k.project_id and p.deleted_at is null
+where k.claim_hash = $1 and k.deleted_at is null
 `
 
-func (q *Queries) KeyHash(ctx context.Context, id int64) ([]byte, error) {
-	row := q.db.QueryRow(ctx, keyHash, id)
-	var hash []byte
-	err := row.Scan(&hash)
-	return hash, err
+type ClaimedAPIKeyRow struct {
+	ID             int64
+	ExpiresAt      *time.Time
+	ClaimExpiresAt *time.Time
+}
+
+func (q *Queries) ClaimedAPIKey(ctx context.Context, claimHash []byte) (ClaimedAPIKeyRow, error) {
+	row := q.db.QueryRow(ctx, claimedAPIKey, claimHash)
+	var i ClaimedAPIKeyRow
+	err := row.Scan(&i.ID, &i.ExpiresAt, &i.ClaimExpiresAt)
+	return i, err
 }
 
 const keyNameTaken = `-- name: KeyNameTaken :one
@@ -60,6 +59,18 @@ type KeyNameTakenParams struct {
 
 func (q *Queries) KeyNameTaken(ctx context.Context, arg KeyNameTakenParams) (bool, error) {
 	row := q.db.QueryRow(ctx, keyNameTaken, arg.ProjectID, arg.Name, arg.ID)
+	var exists bool
+	err := row.Scan(&exists)
+	return exists, err
+}
+
+const keySecretTaken = `-- name: KeySecretTaken :one
+select exists (select from api_keys k where (k.hash = any ($1::bytea[]) or k.previous_hash = any ($1::bytea[]))
+    and k.deleted_at is null)
+`
+
+func (q *Queries) KeySecretTaken(ctx context.Context, hashes [][]byte) (bool, error) {
+	row := q.db.QueryRow(ctx, keySecretTaken, hashes)
 	var exists bool
 	err := row.Scan(&exists)
 	return exists, err
@@ -83,4 +94,50 @@ func (q *Queries) MemberKeys(ctx context.Context, id int64) (MemberKeysRow, erro
 	var i MemberKeysRow
 	err := row.Scan(&i.Has, &i.MemberKeyLimit, &i.MemberKeyMaxAgeS)
 	return i, err
+}
+
+const replaceAPIKeySecret = `-- name: ReplaceAPIKeySecret :exec
+update api_keys set
+    previous_hash = case when $1::timestamptz is not null then hash end,
+    previous_hash_kind = case when $1::timestamptz is not null then hash_kind else 'secret' end,
+    previous_expires_at = $1,
+    hash = $2, hash_kind = 'secret', prefix = $3, hint = $4,
+    claim_hash = null, claim_expires_at = null, revision = $5, updated_at = now()
+where id = $6
+`
+
+type ReplaceAPIKeySecretParams struct {
+	PreviousExpiresAt *time.Time
+	Hash              []byte
+	Prefix            string
+	Hint              string
+	Revision          int64
+	ID                int64
+}
+
+func (q *Queries) ReplaceAPIKeySecret(ctx context.Context, arg ReplaceAPIKeySecretParams) error {
+	_, err := q.db.Exec(ctx, replaceAPIKeySecret,
+		arg.PreviousExpiresAt,
+		arg.Hash,
+		arg.Prefix,
+		arg.Hint,
+		arg.Revision,
+		arg.ID,
+	)
+	return err
+}
+
+const revokeAPIKey = `-- name: RevokeAPIKey :exec
+update api_keys set revoked_at = coalesce(revoked_at, now()), claim_hash = null, claim_expires_at = null, revision = $2, updated_at = now()
+where id = $1 and deleted_at is null
+`
+
+type RevokeAPIKeyParams struct {
+	ID       int64
+	Revision int64
+}
+
+func (q *Queries) RevokeAPIKey(ctx context.Context, arg RevokeAPIKeyParams) error {
+	_, err := q.db.Exec(ctx, revokeAPIKey, arg.ID, arg.Revision)
+	return err
 }

@@ -398,6 +398,29 @@ func (q *Queries) Meters(ctx context.Context, arg MetersParams) ([]MetersRow, er
 	return items, nil
 }
 
+const noteKeyUse = `-- name: NoteKeyUse :exec
+with used as (
+    select k.id, u.at
+    from (select unnest($1::bigint[]) as id, unnest($2::timestamptz[]) as at) as u
+    join api_keys k on k.id = u.id
+    where k.last_used_at is null or k.last_used_at < u.at
+    order by k.id
+    for no key update of k skip locked)
+update api_keys set last_used_at = used.at from used where api_keys.id = used.id
+`
+
+type NoteKeyUseParams struct {
+	Ids []int64
+	At  []time.Time
+}
+
+// A key that somebody else is changing at this moment is left for the next batch: so this waits for nobody,
+// and can't be part of a deadlock.
+func (q *Queries) NoteKeyUse(ctx context.Context, arg NoteKeyUseParams) error {
+	_, err := q.db.Exec(ctx, noteKeyUse, arg.Ids, arg.At)
+	return err
+}
+
 const recordedCalls = `-- name: RecordedCalls :many
 select c.call_id from calls c
 join (select unnest($1::timestamptz[]) as start_at, unnest($2::uuid[]) as call_id) as u

@@ -24,6 +24,36 @@ func (q *Queries) CreateInstance(ctx context.Context, arg CreateInstanceParams) 
 	return err
 }
 
+const credentialsOfOtherKeys = `-- name: CredentialsOfOtherKeys :many
+select id, key_id, data_key from credentials where key_id <> $1 order by id
+`
+
+type CredentialsOfOtherKeysRow struct {
+	ID      int64
+	KeyID   string
+	DataKey []byte
+}
+
+func (q *Queries) CredentialsOfOtherKeys(ctx context.Context, keyID string) ([]CredentialsOfOtherKeysRow, error) {
+	rows, err := q.db.Query(ctx, credentialsOfOtherKeys, keyID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CredentialsOfOtherKeysRow
+	for rows.Next() {
+		var i CredentialsOfOtherKeysRow
+		if err := rows.Scan(&i.ID, &i.KeyID, &i.DataKey); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const instance = `-- name: Instance :one
 select key_id, hash_key, set_up_at from instance
 `
@@ -87,4 +117,34 @@ func (q *Queries) Revision(ctx context.Context) (RevisionRow, error) {
 	var i RevisionRow
 	err := row.Scan(&i.Revision, &i.ChangedAt)
 	return i, err
+}
+
+const rewrapCredentials = `-- name: RewrapCredentials :exec
+update credentials c set key_id = $1::text, data_key = u.data_key, revision = (select revision from config_revision)
+from (select unnest($2::bigint[]) as id, unnest($3::bytea[]) as data_key) as u where c.id = u.id
+`
+
+type RewrapCredentialsParams struct {
+	KeyID   string
+	ID      []int64
+	DataKey [][]byte
+}
+
+func (q *Queries) RewrapCredentials(ctx context.Context, arg RewrapCredentialsParams) error {
+	_, err := q.db.Exec(ctx, rewrapCredentials, arg.KeyID, arg.ID, arg.DataKey)
+	return err
+}
+
+const rotateInstance = `-- name: RotateInstance :exec
+update instance set key_id = $1, hash_key = $2
+`
+
+type RotateInstanceParams struct {
+	KeyID   string
+	HashKey []byte
+}
+
+func (q *Queries) RotateInstance(ctx context.Context, arg RotateInstanceParams) error {
+	_, err := q.db.Exec(ctx, rotateInstance, arg.KeyID, arg.HashKey)
+	return err
 }

@@ -10,16 +10,13 @@ import (
 	"time"
 )
 
-const loadAPIKeys = `-- name: LoadAPIKeys :many
-select k.id, k.project_id, k.profile_id, k.member_id, coalesce(m.role, k.role)::text as role, k.hash, k.expires_at, k.revoked_at,
-    k.previous_hash, k.previous_expires_at, k.allowed_apis, k.allowed_models, k.allowed_cidrs
-from api_keys k
-join projects p on p.id = k.project_id and p.deleted_at is null
-left join members m on m.id = k.member_id
-where k.deleted_at is null and m.deleted_at is null order by k.id
+const changedAPIKeys = `-- name: ChangedAPIKeys :many
+select id, project_id, profile_id, member_id, role, hash, expires_at, revoked_at,
+    'sha256' in (hash_kind, previous_hash_kind) as digest, previous_hash, previous_expires_at, allowed_apis, allowed_models, allowed_cidrs, (deleted_at is not null)::boolean as gone
+from api_keys where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
-type LoadAPIKeysRow struct {
+type ChangedAPIKeysRow struct {
 	ID                int64
 	ProjectID         int64
 	ProfileID         *int64
@@ -28,22 +25,24 @@ type LoadAPIKeysRow struct {
 	Hash              []byte
 	ExpiresAt         *time.Time
 	RevokedAt         *time.Time
+	Digest            bool
 	PreviousHash      []byte
 	PreviousExpiresAt *time.Time
 	AllowedApis       []string
 	AllowedModels     []int64
 	AllowedCidrs      []string
+	Gone              bool
 }
 
-func (q *Queries) LoadAPIKeys(ctx context.Context) ([]LoadAPIKeysRow, error) {
-	rows, err := q.db.Query(ctx, loadAPIKeys)
+func (q *Queries) ChangedAPIKeys(ctx context.Context, since int64) ([]ChangedAPIKeysRow, error) {
+	rows, err := q.db.Query(ctx, changedAPIKeys, since)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LoadAPIKeysRow
+	var items []ChangedAPIKeysRow
 	for rows.Next() {
-		var i LoadAPIKeysRow
+		var i ChangedAPIKeysRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.ProjectID,
@@ -53,11 +52,13 @@ func (q *Queries) LoadAPIKeys(ctx context.Context) ([]LoadAPIKeysRow, error) {
 			&i.Hash,
 			&i.ExpiresAt,
 			&i.RevokedAt,
+			&i.Digest,
 			&i.PreviousHash,
 			&i.PreviousExpiresAt,
 			&i.AllowedApis,
 			&i.AllowedModels,
 			&i.AllowedCidrs,
+			&i.Gone,
 		); err != nil {
 			return nil, err
 		}
@@ -69,35 +70,36 @@ func (q *Queries) LoadAPIKeys(ctx context.Context) ([]LoadAPIKeysRow, error) {
 	return items, nil
 }
 
-const loadCredentials = `-- name: LoadCredentials :many
-select c.id, c.provider_id, c.key_id, c.data_key, c.secret
-from credentials c join providers p on p.id = c.provider_id and p.deleted_at is null
-where c.deleted_at is null order by c.id
+const changedCredentials = `-- name: ChangedCredentials :many
+select id, provider_id, key_id, data_key, secret, (deleted_at is not null)::boolean as gone
+from credentials where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
-type LoadCredentialsRow struct {
+type ChangedCredentialsRow struct {
 	ID         int64
 	ProviderID int64
 	KeyID      string
 	DataKey    []byte
 	Secret     []byte
+	Gone       bool
 }
 
-func (q *Queries) LoadCredentials(ctx context.Context) ([]LoadCredentialsRow, error) {
-	rows, err := q.db.Query(ctx, loadCredentials)
+func (q *Queries) ChangedCredentials(ctx context.Context, since int64) ([]ChangedCredentialsRow, error) {
+	rows, err := q.db.Query(ctx, changedCredentials, since)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LoadCredentialsRow
+	var items []ChangedCredentialsRow
 	for rows.Next() {
-		var i LoadCredentialsRow
+		var i ChangedCredentialsRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.ProviderID,
 			&i.KeyID,
 			&i.DataKey,
 			&i.Secret,
+			&i.Gone,
 		); err != nil {
 			return nil, err
 		}
@@ -109,16 +111,12 @@ func (q *Queries) LoadCredentials(ctx context.Context) ([]LoadCredentialsRow, er
 	return items, nil
 }
 
-const loadDeployments = `-- name: LoadDeployments :many
-select d.id, d.model_id, d.provider_id, c.id as credential_id, d.provider_model, d.endpoint, d.apis, d.include_usage, d.max_parallel
-from deployments d
-join models m on m.id = d.model_id and m.deleted_at is null
-join providers p on p.id = d.provider_id and p.deleted_at is null
-left join credentials c on c.id = d.credential_id and c.deleted_at is null
-where d.deleted_at is null order by d.id
+const changedDeployments = `-- name: ChangedDeployments :many
+select id, model_id, provider_id, credential_id, provider_model, endpoint, apis, include_usage, max_parallel, (deleted_at is not null)::boolean as gone
+from deployments where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
-type LoadDeploymentsRow struct {
+type ChangedDeploymentsRow struct {
 	ID            int64
 	ModelID       int64
 	ProviderID    int64
@@ -128,17 +126,18 @@ type LoadDeploymentsRow struct {
 	Apis          []string
 	IncludeUsage  bool
 	MaxParallel   int32
+	Gone          bool
 }
 
-func (q *Queries) LoadDeployments(ctx context.Context) ([]LoadDeploymentsRow, error) {
-	rows, err := q.db.Query(ctx, loadDeployments)
+func (q *Queries) ChangedDeployments(ctx context.Context, since int64) ([]ChangedDeploymentsRow, error) {
+	rows, err := q.db.Query(ctx, changedDeployments, since)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LoadDeploymentsRow
+	var items []ChangedDeploymentsRow
 	for rows.Next() {
-		var i LoadDeploymentsRow
+		var i ChangedDeploymentsRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.ModelID,
@@ -149,6 +148,7 @@ func (q *Queries) LoadDeployments(ctx context.Context) ([]LoadDeploymentsRow, er
 			&i.Apis,
 			&i.IncludeUsage,
 			&i.MaxParallel,
+			&i.Gone,
 		); err != nil {
 			return nil, err
 		}
@@ -160,26 +160,27 @@ func (q *Queries) LoadDeployments(ctx context.Context) ([]LoadDeploymentsRow, er
 	return items, nil
 }
 
-const loadModels = `-- name: LoadModels :many
-select id, name, endpoint from models where deleted_at is null order by id
+const changedMembers = `-- name: ChangedMembers :many
+select id, role, (deleted_at is not null)::boolean as gone
+from members where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
-type LoadModelsRow struct {
-	ID       int64
-	Name     string
-	Endpoint string
+type ChangedMembersRow struct {
+	ID   int64
+	Role string
+	Gone bool
 }
 
-func (q *Queries) LoadModels(ctx context.Context) ([]LoadModelsRow, error) {
-	rows, err := q.db.Query(ctx, loadModels)
+func (q *Queries) ChangedMembers(ctx context.Context, since int64) ([]ChangedMembersRow, error) {
+	rows, err := q.db.Query(ctx, changedMembers, since)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LoadModelsRow
+	var items []ChangedMembersRow
 	for rows.Next() {
-		var i LoadModelsRow
-		if err := rows.Scan(&i.ID, &i.Name, &i.Endpoint); err != nil {
+		var i ChangedMembersRow
+		if err := rows.Scan(&i.ID, &i.Role, &i.Gone); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -190,26 +191,63 @@ func (q *Queries) LoadModels(ctx context.Context) ([]LoadModelsRow, error) {
 	return items, nil
 }
 
-const loadProfileModels = `-- name: LoadProfileModels :many
-select g.profile_id, g.model_id
-from profile_models g join models m on m.id = g.model_id and m.deleted_at is null
-order by g.id
+const changedModels = `-- name: ChangedModels :many
+select id, name, endpoint, (deleted_at is not null)::boolean as gone
+from models where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
-type LoadProfileModelsRow struct {
-	ProfileID int64
-	ModelID   int64
+type ChangedModelsRow struct {
+	ID       int64
+	Name     string
+	Endpoint string
+	Gone     bool
 }
 
-func (q *Queries) LoadProfileModels(ctx context.Context) ([]LoadProfileModelsRow, error) {
-	rows, err := q.db.Query(ctx, loadProfileModels)
+func (q *Queries) ChangedModels(ctx context.Context, since int64) ([]ChangedModelsRow, error) {
+	rows, err := q.db.Query(ctx, changedModels, since)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LoadProfileModelsRow
+	var items []ChangedModelsRow
 	for rows.Next() {
-		var i LoadProfileModelsRow
+		var i ChangedModelsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Endpoint,
+			&i.Gone,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const changedProfileModels = `-- name: ChangedProfileModels :many
+select g.profile_id, g.model_id
+from profile_models g join profiles f on f.id = g.profile_id
+where f.revision > $1 and f.deleted_at is null order by g.id
+`
+
+type ChangedProfileModelsRow struct {
+	ProfileID int64
+	ModelID   int64
+}
+
+func (q *Queries) ChangedProfileModels(ctx context.Context, since int64) ([]ChangedProfileModelsRow, error) {
+	rows, err := q.db.Query(ctx, changedProfileModels, since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ChangedProfileModelsRow
+	for rows.Next() {
+		var i ChangedProfileModelsRow
 		if err := rows.Scan(&i.ProfileID, &i.ModelID); err != nil {
 			return nil, err
 		}
@@ -221,29 +259,27 @@ func (q *Queries) LoadProfileModels(ctx context.Context) ([]LoadProfileModelsRow
 	return items, nil
 }
 
-const loadProfileProviders = `-- name: LoadProfileProviders :many
+const changedProfileProviders = `-- name: ChangedProfileProviders :many
 select g.profile_id, g.provider_id, g.credential_id
-from profile_providers g
-join providers p on p.id = g.provider_id and p.deleted_at is null
-left join credentials c on c.id = g.credential_id
-where c.deleted_at is null order by g.position
+from profile_providers g join profiles f on f.id = g.profile_id
+where f.revision > $1 and f.deleted_at is null order by g.position
 `
 
-type LoadProfileProvidersRow struct {
+type ChangedProfileProvidersRow struct {
 	ProfileID    int64
 	ProviderID   int64
 	CredentialID *int64
 }
 
-func (q *Queries) LoadProfileProviders(ctx context.Context) ([]LoadProfileProvidersRow, error) {
-	rows, err := q.db.Query(ctx, loadProfileProviders)
+func (q *Queries) ChangedProfileProviders(ctx context.Context, since int64) ([]ChangedProfileProvidersRow, error) {
+	rows, err := q.db.Query(ctx, changedProfileProviders, since)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LoadProfileProvidersRow
+	var items []ChangedProfileProvidersRow
 	for rows.Next() {
-		var i LoadProfileProvidersRow
+		var i ChangedProfileProvidersRow
 		if err := rows.Scan(&i.ProfileID, &i.ProviderID, &i.CredentialID); err != nil {
 			return nil, err
 		}
@@ -255,33 +291,34 @@ func (q *Queries) LoadProfileProviders(ctx context.Context) ([]LoadProfileProvid
 	return items, nil
 }
 
-const loadProfiles = `-- name: LoadProfiles :many
-select f.id, f.project_id, f.name, f.passthrough
-from profiles f join projects p on p.id = f.project_id and p.deleted_at is null
-where f.deleted_at is null order by f.id
+const changedProfiles = `-- name: ChangedProfiles :many
+select id, project_id, name, passthrough, (deleted_at is not null)::boolean as gone
+from profiles where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
-type LoadProfilesRow struct {
+type ChangedProfilesRow struct {
 	ID          int64
 	ProjectID   int64
 	Name        string
 	Passthrough bool
+	Gone        bool
 }
 
-func (q *Queries) LoadProfiles(ctx context.Context) ([]LoadProfilesRow, error) {
-	rows, err := q.db.Query(ctx, loadProfiles)
+func (q *Queries) ChangedProfiles(ctx context.Context, since int64) ([]ChangedProfilesRow, error) {
+	rows, err := q.db.Query(ctx, changedProfiles, since)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LoadProfilesRow
+	var items []ChangedProfilesRow
 	for rows.Next() {
-		var i LoadProfilesRow
+		var i ChangedProfilesRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.ProjectID,
 			&i.Name,
 			&i.Passthrough,
+			&i.Gone,
 		); err != nil {
 			return nil, err
 		}
@@ -293,26 +330,37 @@ func (q *Queries) LoadProfiles(ctx context.Context) ([]LoadProfilesRow, error) {
 	return items, nil
 }
 
-const loadProjects = `-- name: LoadProjects :many
-select id, team_id, name from projects where deleted_at is null order by id
+const changedProjects = `-- name: ChangedProjects :many
+
+select id, team_id, name, (deleted_at is not null)::boolean as gone
+from projects where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
-type LoadProjectsRow struct {
+type ChangedProjectsRow struct {
 	ID     int64
 	TeamID *int64
 	Name   string
+	Gone   bool
 }
 
-func (q *Queries) LoadProjects(ctx context.Context) ([]LoadProjectsRow, error) {
-	rows, err := q.db.Query(ctx, loadProjects)
+// The rows that a revision after "since" has changed, those deleted included; all that are there, where
+// "since" is below 0. They are not joined: a parent that goes changes nothing in its children's rows, and
+// the compiler leaves out what hangs on it.
+func (q *Queries) ChangedProjects(ctx context.Context, since int64) ([]ChangedProjectsRow, error) {
+	rows, err := q.db.Query(ctx, changedProjects, since)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LoadProjectsRow
+	var items []ChangedProjectsRow
 	for rows.Next() {
-		var i LoadProjectsRow
-		if err := rows.Scan(&i.ID, &i.TeamID, &i.Name); err != nil {
+		var i ChangedProjectsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.TeamID,
+			&i.Name,
+			&i.Gone,
+		); err != nil {
 			return nil, err
 		}
 		items = append(items, i)
@@ -323,28 +371,30 @@ func (q *Queries) LoadProjects(ctx context.Context) ([]LoadProjectsRow, error) {
 	return items, nil
 }
 
-const loadProviders = `-- name: LoadProviders :many
-select id, name, base_url, dialect, auth_header, auth_format from providers where deleted_at is null order by id
+const changedProviders = `-- name: ChangedProviders :many
+select id, name, base_url, dialect, auth_header, auth_format, (deleted_at is not null)::boolean as gone
+from providers where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
-type LoadProvidersRow struct {
+type ChangedProvidersRow struct {
 	ID         int64
 	Name       string
 	BaseUrl    string
 	Dialect    string
 	AuthHeader string
 	AuthFormat string
+	Gone       bool
 }
 
-func (q *Queries) LoadProviders(ctx context.Context) ([]LoadProvidersRow, error) {
-	rows, err := q.db.Query(ctx, loadProviders)
+func (q *Queries) ChangedProviders(ctx context.Context, since int64) ([]ChangedProvidersRow, error) {
+	rows, err := q.db.Query(ctx, changedProviders, since)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []LoadProvidersRow
+	var items []ChangedProvidersRow
 	for rows.Next() {
-		var i LoadProvidersRow
+		var i ChangedProvidersRow
 		if err := rows.Scan(
 			&i.ID,
 			&i.Name,
@@ -352,6 +402,7 @@ func (q *Queries) LoadProviders(ctx context.Context) ([]LoadProvidersRow, error)
 			&i.Dialect,
 			&i.AuthHeader,
 			&i.AuthFormat,
+			&i.Gone,
 		); err != nil {
 			return nil, err
 		}

@@ -30,6 +30,7 @@ type ApiKey struct {
 	Prefix            string
 	HashKind          string
 	PreviousHash      []byte
+	PreviousHashKind  string
 	PreviousExpiresAt *time.Time
 	AllowedApis       []string
 	AllowedModels     []int64

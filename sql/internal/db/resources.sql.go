@@ -12,11 +12,12 @@ import (
 
 const aPIKeyByHash = `-- name: APIKeyByHash :one
 select k.id, k.project_id, p.team_id as project_team_id, k.member_id, m.team_id as member_team_id, coalesce(m.role, k.role)::text as role,
-    k.hash = $1 as present, k.expires_at, k.previous_expires_at, k.revoked_at
+    k.hash, k.hash = any ($1::bytea[]) as present, k.expires_at, k.previous_hash, k.previous_expires_at, k.revoked_at
 from api_keys k
 join projects p on p.id = k.project_id and p.deleted_at is null
 left join members m on m.id = k.member_id
-where (k.hash = $1 or k.previous_hash = $1) and k.deleted_at is null and m.deleted_at is null
+where (k.hash = any ($1::bytea[]) or k.previous_hash = any ($1::bytea[])) and k.deleted_at is null and m.deleted_at is null
+order by present desc, k.hash_kind limit 1
 `
 
 type APIKeyByHashRow struct {
@@ -26,14 +27,16 @@ type APIKeyByHashRow struct {
 	MemberID          *int64
 	MemberTeamID      *int64
 	Role              string
+	Hash              []byte
 	Present           bool
 	ExpiresAt         *time.Time
+	PreviousHash      []byte
 	PreviousExpiresAt *time.Time
 	RevokedAt         *time.Time
 }
 
-func (q *Queries) APIKeyByHash(ctx context.Context, hash []byte) (APIKeyByHashRow, error) {
-	row := q.db.QueryRow(ctx, aPIKeyByHash, hash)
+func (q *Queries) APIKeyByHash(ctx context.Context, hashes [][]byte) (APIKeyByHashRow, error) {
+	row := q.db.QueryRow(ctx, aPIKeyByHash, hashes)
 	var i APIKeyByHashRow
 	err := row.Scan(
 		&i.ID,
@@ -42,8 +45,10 @@ func (q *Queries) APIKeyByHash(ctx context.Context, hash []byte) (APIKeyByHashRo
 		&i.MemberID,
 		&i.MemberTeamID,
 		&i.Role,
+		&i.Hash,
 		&i.Present,
 		&i.ExpiresAt,
+		&i.PreviousHash,
 		&i.PreviousExpiresAt,
 		&i.RevokedAt,
 	)
@@ -147,36 +152,6 @@ type GrantProviderParams struct {
 func (q *Queries) GrantProvider(ctx context.Context, arg GrantProviderParams) error {
 	_, err := q.db.Exec(ctx, grantProvider, arg.ProfileID, arg.ProviderID, arg.CredentialID)
 	return err
-}
-
-const insertAPIKey = `-- name: InsertAPIKey :one
-insert into api_keys (project_id, profile_id, role, name, hash, hint, revision)
-values ($1, $2, $3, $4, $5, $6, $7) returning id
-`
-
-type InsertAPIKeyParams struct {
-	ProjectID int64
-	ProfileID *int64
-	Role      string
-	Name      string
-	Hash      []byte
-	Hint      string
-	Revision  int64
-}
-
-func (q *Queries) InsertAPIKey(ctx context.Context, arg InsertAPIKeyParams) (int64, error) {
-	row := q.db.QueryRow(ctx, insertAPIKey,
-		arg.ProjectID,
-		arg.ProfileID,
-		arg.Role,
-		arg.Name,
-		arg.Hash,
-		arg.Hint,
-		arg.Revision,
-	)
-	var id int64
-	err := row.Scan(&id)
-	return id, err
 }
 
 const insertCredential = `-- name: InsertCredential :one
