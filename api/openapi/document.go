@@ -71,7 +71,6 @@ type Parameter struct {
 	Style       string  `json:"style,omitempty"`
 	Explode     *bool   `json:"explode,omitempty"`
 	Schema      *Schema `json:"schema"`
-	Example     any     `json:"example,omitempty"`
 }
 
 // A RequestBody is what a call sends.
@@ -82,8 +81,8 @@ type RequestBody struct {
 
 // Media is a body in one media type.
 type Media struct {
-	Schema  *Schema `json:"schema"`
-	Example any     `json:"example,omitempty"`
+	Schema  *Schema         `json:"schema"`
+	Example json.RawMessage `json:"example,omitempty"`
 }
 
 // A Response is what a call answers with one status; with a Ref it is nothing else.

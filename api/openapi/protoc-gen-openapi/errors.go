@@ -32,7 +32,7 @@ var refusals = []refusal{
 var limited = map[string]bool{"CreateApiKey": true}
 
 // lookups are the methods that find what they are about by other means than an id in the path.
-var lookups = map[string]bool{"ClaimApiKey": true}
+var lookups = map[string]bool{"ClaimApiKey": true, "EraseEndUser": true}
 
 // refusalsOf returns the ways in which a method may fail.
 func refusalsOf(m *protogen.Method, verb string, inPath, public bool) (out []refusal) {

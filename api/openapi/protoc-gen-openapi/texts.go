@@ -12,7 +12,7 @@ The admin API of Logos, over REST as described here and over gRPC on the same po
 answered as if it were not there.
 
 **Changes** are in force when they are answered: the next call on the data plane sees them. Each is one
-transaction with one audit event. An ` + "`etag`" + ` that is sent along must be the present one, else the answer is 409
+transaction, and is on record in audit events. An ` + "`etag`" + ` that is sent along must be the present one, else the answer is 409
 and nothing changed.
 
 **Requests.** Whole numbers may be sent as numbers or as texts; ` + "`null`" + ` is as if a field were not there; names of
