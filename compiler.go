@@ -76,7 +76,7 @@ func NewConfig(revision int64, r Resources) (*Config, error) {
 // a contradiction; the caller then keeps the last good configuration.
 func (c *Compiler) Apply(revision int64, ch Changes) (*Config, error) {
 	next := *c.last
-	next.Revision = revision
+	next.Revision, next.Egress = revision, ch.Egress
 	d := c.merge(&ch)
 	c.spread(d)
 	if err := c.check(d); err != nil {
@@ -90,6 +90,10 @@ func (c *Compiler) Apply(revision int64, ch Changes) (*Config, error) {
 		for _, m := range c.models {
 			next.modelName[m.Name] = m
 		}
+	}
+	if len(d.providers)+len(d.deployments) > 0 {
+		next.providers = maps.Clone(c.providers)
+		next.credentials, next.deployments = slices.Collect(maps.Values(c.credentials)), slices.Collect(maps.Values(c.deployments))
 	}
 	c.editKeys(d, &next)
 	if err := c.editOffers(d); err != nil {

@@ -1,10 +1,12 @@
 package logos
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +20,7 @@ type Resources struct {
 	Credentials []*Credential
 	Models      []*Model
 	Deployments []*Deployment
+	Egress      Egress
 	Hasher      Hasher
 }
 
@@ -26,6 +29,7 @@ type Resources struct {
 // to the pointers. Its zero value is not usable; see [NewConfig] and [Compiler].
 type Config struct {
 	Revision int64
+	Egress   Egress
 	Hasher   Hasher
 
 	projects  map[ProjectID]*Project
@@ -36,6 +40,10 @@ type Config struct {
 	models    map[ModelID]*Model
 	modelName map[string]*Model
 	targets   []*Target
+
+	providers   map[ProviderID]*Provider
+	credentials []*Credential // seldom looked up, so not indexed; also of providers that are gone
+	deployments []*Deployment // likewise
 }
 
 // A Target is a thing that a call can be sent to: a deployment with a credential or, for pass-through,
@@ -120,6 +128,38 @@ func (c *Config) ModelByID(id ModelID) *Model { return c.models[id] }
 // Targets returns every target that some profile grants, in order of cluster name. A target of which
 // nothing has changed is the same pointer from one revision to the next; if none has, the slice is the same.
 func (c *Config) Targets() []*Target { return c.targets }
+
+// Provider returns the provider with that id, or nil.
+func (c *Config) Provider(id ProviderID) *Provider { return c.providers[id] }
+
+// Credentials returns a provider's credentials in order of id.
+func (c *Config) Credentials(id ProviderID) (out []*Credential) {
+	for _, x := range c.credentials {
+		if x.Provider == id {
+			out = append(out, x)
+		}
+	}
+	slices.SortFunc(out, func(x, y *Credential) int { return cmp.Compare(x.ID, y.ID) })
+	return out
+}
+
+// Deployments returns those at a provider in order of id.
+func (c *Config) Deployments(id ProviderID) (out []*Deployment) {
+	for _, d := range c.deployments {
+		if d.Provider == id {
+			out = append(out, d)
+		}
+	}
+	slices.SortFunc(out, func(x, y *Deployment) int { return cmp.Compare(x.ID, y.ID) })
+	return out
+}
+
+// ProviderTarget returns the target that leads to a provider itself; nil: without a stored credential.
+func ProviderTarget(p *Provider, c *Credential) *Target {
+	t := &Target{Provider: p, Credential: c}
+	t.Cluster = t.clusterName()
+	return t
+}
 
 // clusterName holds all that decides where the cluster leads and what it sends there, but the value of
 // the secret, which Envoy takes from a secret resource of its own.

@@ -148,6 +148,7 @@ type Provider struct {
 type Credential struct {
 	ID       CredentialID
 	Provider ProviderID
+	Name     string // unique at its provider
 	Secret   Secret // empty: the provider wants none
 }
 
@@ -171,6 +172,12 @@ type Deployment struct {
 	// off, usage of streams that report none is estimated.
 	IncludeUsage bool
 	MaxParallel  int // calls at once; 0: unlimited
+}
+
+// Egress says where providers may be beside public addresses.
+type Egress struct {
+	Hosts  []string       // names and addresses; "*.example.org" stands for all below
+	Ranges []netip.Prefix // of addresses
 }
 
 // FormatID writes an id as people see it.

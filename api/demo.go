@@ -20,6 +20,10 @@ func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Sec
 	if err != nil {
 		return "", fmt.Errorf("demo provider: %w", err)
 	}
+	allow, err := s.vouch(ctx, base)
+	if err != nil {
+		return "", fmt.Errorf("demo provider: %w", err)
+	}
 	present, err := s.store.Demo(ctx)
 	if err != nil {
 		return "", fmt.Errorf("look for the demo: %w", err)
@@ -29,13 +33,16 @@ func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Sec
 		if err != nil || done {
 			return "", err
 		}
-		return s.addDemo(ctx, base, model)
+		return s.addDemo(ctx, base, allow, model)
 	}
 	known, err := s.store.OwnsKey(ctx, present.Project, key)
 	if err != nil || known && present.BaseURL == baseURL {
 		return key, err
 	}
 	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if err := allow(ctx, tx); err != nil {
+			return err
+		}
 		if err := tx.SetProviderURL(ctx, present.Provider, baseURL); err != nil || known {
 			return err
 		}
@@ -45,8 +52,11 @@ func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Sec
 	return key, err
 }
 
-func (s *Service) addDemo(ctx context.Context, base *url.URL, model string) (key logos.Secret, err error) {
+func (s *Service) addDemo(ctx context.Context, base *url.URL, allow func(context.Context, *store.Tx) error, model string) (key logos.Secret, err error) {
 	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
+		if err := allow(ctx, tx); err != nil {
+			return err
+		}
 		project, err := tx.AddProject(ctx, demoName, true)
 		if err != nil {
 			return err

@@ -5,8 +5,10 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	neturl "net/url"
 	"os"
 	"strings"
@@ -14,9 +16,11 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/ls1intum/edutelligence/logos/api"
+	"github.com/ls1intum/edutelligence/logos/egress"
 	"github.com/ls1intum/edutelligence/logos/sql"
 	"github.com/ls1intum/edutelligence/logos/sql/pgtest"
 )
@@ -54,13 +58,23 @@ func (g *gateway) serve(token api.SetupToken, own []string) http.Handler {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.inForce = append(g.inForce, revision)
-	}, own)
+	}, egress.NewBook(nowhere{}, own, egress.Options{}, zap.NewNop(), prometheus.NewRegistry()))
 	h, err := api.NewHandler(service, token, &neturl.URL{Scheme: "http", Host: "127.0.0.1:8080"}, zap.NewNop())
 	if err != nil {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(h.Close)
 	return h
+}
+
+// nowhere resolves no name but those of this machine.
+type nowhere struct{}
+
+func (nowhere) LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	if name, err := os.Hostname(); err == nil && strings.EqualFold(host, name) {
+		return net.DefaultResolver.LookupNetIP(ctx, network, host)
+	}
+	return nil, &net.DNSError{Err: "no such host", Name: host, IsNotFound: true}
 }
 
 // request makes a request from this machine.

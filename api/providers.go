@@ -7,6 +7,7 @@ import (
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
+	"github.com/ls1intum/edutelligence/logos/egress"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
 
@@ -16,7 +17,7 @@ var providers = resource[*adminv1.Provider]{
 		if err := checkName("name", m.GetName()); err != nil {
 			return nil, err
 		}
-		base, err := c.service.baseURL(ctx, m.GetBaseUrl())
+		base, err := c.admit(ctx, m.GetBaseUrl())
 		if err != nil {
 			return nil, at("base_url", err)
 		}
@@ -33,6 +34,24 @@ var providers = resource[*adminv1.Provider]{
 		}, nil
 	},
 	settle: func(_ context.Context, _ *change, _, after *adminv1.Provider) error { return settleProvider(after) },
+}
+
+// admit reads a base URL, and checks that the settings, as the change leaves them, allow its host.
+func (c *change) admit(ctx context.Context, text string) (*url.URL, error) {
+	base, err := parseBaseURL(text)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := decodeSettings(c.Settings(ctx))
+	if err != nil {
+		return nil, err
+	}
+	allow, err := egress.Parse(settings.GetEgressHosts(), settings.GetEgressCidrs())
+	if err != nil {
+		return nil, err
+	}
+	host, port := (&logos.Provider{BaseURL: base}).Address()
+	return base, c.service.egress.Admit(ctx, allow, host, port)
 }
 
 // settleProvider fills in what the dialect says.

@@ -132,6 +132,9 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		a.grpc.ServeHTTP(w, r)
 		return
 	}
+	if !printable(r.Header.Get("Authorization")) {
+		r.Header.Del("Authorization") // it is no key, and gRPC can't carry it
+	}
 	w.Header().Set("Cache-Control", "no-store")
 	r.Body = http.MaxBytesReader(w, r.Body, maxAdminRequest)
 	if err := a.routes.check(w, r); err != nil {

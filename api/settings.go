@@ -4,12 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"net/netip"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
+	"github.com/ls1intum/edutelligence/logos/egress"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
 
@@ -65,13 +65,13 @@ func (c *change) setSettings(ctx context.Context, m *adminv1.Settings) error {
 		return invalid("claim_lifetime", "must be given, like 604800s for a week")
 	}
 	for i, text := range m.GetEgressCidrs() {
-		if _, err := netip.ParsePrefix(text); err != nil {
-			return invalid(item("egress_cidrs", i), "must be a range of addresses, like 10.20.0.0/16")
+		if _, err := egress.Parse(nil, []string{text}); err != nil {
+			return at(item("egress_cidrs", i), err)
 		}
 	}
 	for i, host := range m.GetEgressHosts() {
-		if strings.ContainsAny(host, "/: @") || strings.Contains(strings.TrimPrefix(host, "*."), "*") || !printable(host) {
-			return invalid(item("egress_hosts", i), "must be a host, like llm.example.org, or *.example.org for all below")
+		if _, err := egress.Parse([]string{host}, nil); err != nil {
+			return at(item("egress_hosts", i), err)
 		}
 	}
 	return c.UpdateSettings(ctx, store.Columns{

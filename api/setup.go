@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -17,6 +15,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/egress"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
 
@@ -40,15 +39,14 @@ type Service struct {
 	store *store.Store
 	// inForce returns when this gateway uses a revision, or soon.
 	inForce func(ctx context.Context, revision int64)
-	// own holds the addresses at which this gateway itself listens; no provider may be there.
-	own       []string
+	// egress knows where providers may be.
+	egress    *egress.Book
 	validator protovalidate.Validator
 }
 
-// NewService makes a service. inForce returns when the gateway uses a revision, or after a bounded time;
-// own holds the host:port of every listener of the gateway.
-func NewService(s *store.Store, inForce func(ctx context.Context, revision int64), own []string) *Service {
-	return &Service{store: s, inForce: inForce, own: own, validator: protovalidate.GlobalValidator}
+// NewService makes a service. inForce returns when the gateway uses a revision, or after a bounded time.
+func NewService(s *store.Store, inForce func(ctx context.Context, revision int64), where *egress.Book) *Service {
+	return &Service{store: s, inForce: inForce, egress: where, validator: protovalidate.GlobalValidator}
 }
 
 // validate checks a message against the rules of its proto.
@@ -74,12 +72,19 @@ func (s *Service) change(ctx context.Context, do func(context.Context, *store.Tx
 // Setup makes the root key with its project and profile, which passes calls through to the first provider
 // with the callers' own credentials. It works once.
 func (s *Service) Setup(ctx context.Context, providerName, baseURL string) (key logos.Secret, err error) {
-	p, err := s.provider(ctx, providerName, baseURL, "", "")
+	p, err := provider(providerName, baseURL, "", "")
+	if err != nil {
+		return "", err
+	}
+	allow, err := s.vouch(ctx, p.BaseURL)
 	if err != nil {
 		return "", err
 	}
 	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
 		if err := tx.MarkSetUp(ctx); err != nil {
+			return err
+		}
+		if err := allow(ctx, tx); err != nil {
 			return err
 		}
 		project, err := tx.AddProject(ctx, defaultProject, false)
@@ -104,22 +109,29 @@ func (s *Service) Setup(ctx context.Context, providerName, baseURL string) (key 
 }
 
 // AddProvider adds a provider with a credential, or a credential to a provider that is there.
-func (s *Service) AddProvider(ctx context.Context, name, baseURL, authName, authFormat string, secret logos.Secret) (provider logos.ProviderID, credential logos.CredentialID, err error) {
+func (s *Service) AddProvider(ctx context.Context, name, baseURL, authName, authFormat string, secret logos.Secret) (id logos.ProviderID, credential logos.CredentialID, err error) {
 	if err := checkSecret(secret); err != nil {
 		return 0, 0, err
 	}
-	p, err := s.provider(ctx, name, baseURL, authName, authFormat)
+	p, err := provider(name, baseURL, authName, authFormat)
+	if err != nil {
+		return 0, 0, err
+	}
+	allow, err := s.vouch(ctx, p.BaseURL)
 	if err != nil {
 		return 0, 0, err
 	}
 	err = s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
-		if provider, err = tx.AddProvider(ctx, p); err != nil {
+		if err := allow(ctx, tx); err != nil {
 			return err
 		}
-		credential, err = tx.AddCredential(ctx, provider, secret)
+		if id, err = tx.AddProvider(ctx, p); err != nil {
+			return err
+		}
+		credential, err = tx.AddCredential(ctx, id, secret)
 		return err
 	})
-	return provider, credential, err
+	return id, credential, err
 }
 
 // AddModel adds a model. endpoint is the relative path of the API that it is known by.
@@ -180,12 +192,29 @@ func (s *Service) ConnectModelCredential(ctx context.Context, model logos.ModelI
 	})
 }
 
-// provider checks what makes a provider.
-func (s *Service) provider(ctx context.Context, name, baseURL, authName, authFormat string) (*logos.Provider, error) {
+// vouch returns what allows the host of a base URL that root, or the gateway itself, adds: their word is
+// enough, so nothing is left to do beside.
+func (s *Service) vouch(ctx context.Context, base *url.URL) (allow func(context.Context, *store.Tx) error, err error) {
+	p := logos.Provider{BaseURL: base}
+	host, port := p.Address()
+	needed, err := s.egress.Vouch(ctx, host, port)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, tx *store.Tx) error {
+		if !needed {
+			return nil
+		}
+		return tx.AllowEgress(ctx, egress.Normal(host))
+	}, nil
+}
+
+// provider checks what makes a provider, but where it is.
+func provider(name, baseURL, authName, authFormat string) (*logos.Provider, error) {
 	if err := checkName("provider_name", name); err != nil {
 		return nil, err
 	}
-	base, err := s.baseURL(ctx, baseURL)
+	base, err := parseBaseURL(baseURL)
 	if err != nil {
 		return nil, err
 	}
@@ -228,8 +257,8 @@ func guessDialect(name string, base *url.URL) logos.Dialect {
 	return logos.DialectCompatible
 }
 
-// baseURL checks a provider's base URL, and that it does not lead back to this gateway.
-func (s *Service) baseURL(ctx context.Context, text string) (*url.URL, error) {
+// parseBaseURL checks the form of a provider's base URL.
+func parseBaseURL(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	switch {
 	case text == "" || len(text) > maxURL || err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
@@ -238,64 +267,19 @@ func (s *Service) baseURL(ctx context.Context, text string) (*url.URL, error) {
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must hold no user or password: give the key as api_key")
 	case len(u.Hostname()) > maxHost:
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url has a host name of more than %d bytes", maxHost)
+	case strings.Contains(u.Hostname(), "%"):
+		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must hold no zone: the address of a link is another on every machine")
 	case oddNumber(u.Hostname()):
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must write an IP address in its usual form, like 10.0.0.7")
 	case u.Fragment != "" || !printable(text) || strings.ContainsAny(u.Host, " \\"):
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url must hold no fragment and no spaces")
 	}
 	p := logos.Provider{BaseURL: u}
-	host, port := p.Address()
+	_, port := p.Address()
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || strconv.FormatUint(n, 10) != port {
 		return nil, logos.Errorf(logos.Invalid, "invalid_base_url", "base_url has no usable port")
 	}
-	if s.leadsHere(ctx, host, port) {
-		return nil, logos.Errorf(logos.Invalid, "base_url_is_gateway", "base_url leads to this gateway itself: give the provider's address")
-	}
 	return u, nil
-}
-
-// leadsHere says whether an address is one of the gateway's own listeners.
-func (s *Service) leadsHere(ctx context.Context, host, port string) bool {
-	if !slices.ContainsFunc(s.own, func(own string) bool {
-		_, p, err := net.SplitHostPort(own)
-		return err == nil && p == port
-	}) {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	addresses, err := lookup(ctx, host)
-	if err != nil {
-		return false // Envoy will not find it either
-	}
-	ours, err := s.addresses(ctx)
-	if err != nil {
-		return true
-	}
-	return slices.ContainsFunc(addresses, func(a netip.Addr) bool {
-		return a.IsLoopback() || a.IsUnspecified() || slices.Contains(ours, a)
-	})
-}
-
-// addresses returns those of this machine, and of Envoy where that is on another.
-func (s *Service) addresses(ctx context.Context) (out []netip.Addr, err error) {
-	local, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("list this machine's addresses: %w", err)
-	}
-	for _, l := range local {
-		if prefix, err := netip.ParsePrefix(l.String()); err == nil {
-			out = append(out, prefix.Addr().Unmap())
-		}
-	}
-	for _, own := range s.own {
-		if host, _, err := net.SplitHostPort(own); err == nil && host != "" {
-			if found, err := lookup(ctx, host); err == nil {
-				out = append(out, found...)
-			}
-		}
-	}
-	return out, nil
 }
 
 // oddNumber says whether a host is an address in a form that only some resolvers take, like 127.1 or 0x7f000001.
@@ -306,18 +290,6 @@ func oddNumber(host string) bool {
 	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
 	last := strings.ToLower(labels[len(labels)-1])
 	return strings.HasPrefix(last, "0x") || last != "" && strings.Trim(last, "0123456789") == ""
-}
-
-func lookup(ctx context.Context, host string) ([]netip.Addr, error) {
-	name := strings.ToLower(strings.TrimSuffix(host, "."))
-	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
-		return []netip.Addr{netip.IPv6Loopback()}, nil
-	}
-	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", host)
-	for i := range found {
-		found[i] = found[i].Unmap()
-	}
-	return found, err
 }
 
 // reservedHeaders can't carry a credential: HTTP, Envoy or Logos itself needs them.

@@ -108,12 +108,13 @@ func (c *call) dispatch(d *logos.Decision, encoded []byte, rewrites []string) (*
 	if err != nil {
 		return nil, fmt.Errorf("encode the targets: %w", err)
 	}
+	set := []*corev3.HeaderValueOption{setHeader("x-envoy-max-retries", strconv.Itoa(len(d.Targets)-1))}
+	if c.timeout > 0 {
+		set = append(set, setHeader("x-envoy-upstream-rq-timeout-ms", strconv.FormatInt(c.timeout.Milliseconds(), 10)))
+	}
 	common := &extprocv3.CommonResponse{
 		ClearRouteCache: true,
-		HeaderMutation: &extprocv3.HeaderMutation{
-			SetHeaders:    []*corev3.HeaderValueOption{setHeader("x-envoy-max-retries", strconv.Itoa(len(d.Targets)-1))},
-			RemoveHeaders: c.keyHeaders,
-		},
+		HeaderMutation:  &extprocv3.HeaderMutation{SetHeaders: set, RemoveHeaders: c.keyHeaders},
 	}
 	answer := &extprocv3.ProcessingResponse{
 		DynamicMetadata:      namespace(fields),

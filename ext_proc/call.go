@@ -24,6 +24,7 @@ type call struct {
 	now     time.Time
 	config  *logos.Config // loaded once
 	proxied *logos.Target // of a pass-through call
+	timeout time.Duration // of the whole call; 0: the route's
 	outcome string        // for the metric
 	// bodySeen says that the answer is to the body's message.
 	bodySeen bool
@@ -34,6 +35,10 @@ func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool
 	c.config = c.server.current()
 	if c.config == nil {
 		return nil, false, logos.Errorf(logos.Unavailable, "gateway_starting", "the gateway has no configuration yet: try again in a few seconds")
+	}
+	if probe := c.server.cfg.Probes.take(c.probe, c.now); probe != nil {
+		answer, err = c.sendProbe(probe)
+		return answer, false, err
 	}
 	if err := c.authenticate(); err != nil {
 		return nil, false, err
@@ -110,7 +115,7 @@ func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
 		return nil, &refusal{decision: d, err: asRefusal(err)}
 	}
 	api := c.route.API
-	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model, Scope: c.key.Models}, c.server.active)
+	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model, Scope: c.key.Models, Inactive: c.server.cfg.Inactive}, c.server.active)
 	d.Candidates = choice.Candidates
 	if len(choice.Targets) == 0 {
 		return nil, &refusal{decision: d, err: c.noTarget(&choice, name, api)}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/ext_proc"
+	"github.com/ls1intum/edutelligence/logos/policy"
 )
 
 // A begun intent is what the server noted of a call.
@@ -77,6 +78,8 @@ type gateway struct {
 	inactive map[string]bool // clusters that are not ready
 	source   string          // of the calls, as Envoy tells it
 	intents  *fakeIntents
+	probes   extproc.Probes
+	reason   string // why clusters are not ready
 	registry *prometheus.Registry
 	client   extprocv3.ExternalProcessorClient
 	handled  chan error // what the handler of each stream returned
@@ -85,7 +88,7 @@ type gateway struct {
 // newGateway serves a configuration; nil means that there is none yet.
 func newGateway(t *testing.T, config *logos.Config) *gateway {
 	t.Helper()
-	g := &gateway{t: t, source: "192.0.2.1", intents: &fakeIntents{}, registry: prometheus.NewRegistry(), inactive: make(map[string]bool), handled: make(chan error, 100)}
+	g := &gateway{t: t, source: "192.0.2.1", intents: &fakeIntents{}, registry: prometheus.NewRegistry(), inactive: make(map[string]bool), reason: policy.NotActive, handled: make(chan error, 100)}
 	g.current = func() *logos.Config { return config }
 	server := grpc.NewServer(append(extproc.ServerOptions(maxBody), grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		err := handler(srv, ss)
@@ -94,7 +97,7 @@ func newGateway(t *testing.T, config *logos.Config) *gateway {
 	}))...)
 	extprocv3.RegisterExternalProcessorServer(server, extproc.New(
 		func() *logos.Config { return g.current() }, func(cluster string) bool { return !g.inactive[cluster] }, g.intents,
-		extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }}, zap.NewNop(), g.registry))
+		extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }, Probes: &g.probes, Inactive: func(*logos.Target) string { return g.reason }}, zap.NewNop(), g.registry))
 	listener := bufconn.Listen(1 << 20)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()

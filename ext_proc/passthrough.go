@@ -8,6 +8,7 @@ import (
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/dialect"
+	"github.com/ls1intum/edutelligence/logos/policy"
 )
 
 // passesThrough says whether the call goes to a provider as it is: it asks for that, or its profiles
@@ -87,9 +88,21 @@ func (c *call) passthroughTarget() (*logos.Access, *logos.Target, error) {
 		target = found.Stored
 	}
 	if !c.server.active(target.Cluster) {
-		return nil, nil, logos.Errorf(logos.Unavailable, "no_deployment", "the provider %q is not ready yet: try again in a few seconds", target.Provider.Name)
+		return nil, nil, notReady(target, c.server.cfg.Inactive(target))
 	}
 	return profile, target, nil
+}
+
+// notReady says why Envoy can't use a provider.
+func notReady(t *logos.Target, reason string) *logos.Error {
+	why := "is not ready yet: try again in a few seconds"
+	switch reason {
+	case policy.HostNotResolved:
+		why = "has a host that does not resolve: check its base URL"
+	case policy.HostNotAllowed:
+		why = "has a host at which providers are not allowed: the settings' egress_hosts and egress_cidrs say where they are"
+	}
+	return logos.Errorf(logos.Unavailable, "no_deployment", "the provider %q %s", t.Provider.Name, why)
 }
 
 // finishPassthrough checks the model in the body.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/policy"
 )
 
 type object = map[string]any
@@ -190,6 +191,24 @@ func TestRefusesWhileClustersAreNotReady(t *testing.T) {
 	expectRefusal(t, g, x, false, 503, "no_deployment", "server_error")
 	if body := string(x.last().GetImmediateResponse().GetBody()); !strings.Contains(body, "deployment 1: not_active") || !strings.Contains(body, "deployment 3: no_credential") {
 		t.Errorf("the refusal does not say why: %s", body)
+	}
+}
+
+func TestSaysWhyAProviderCantBeCalled(t *testing.T) {
+	for reason, words := range map[string]string{policy.HostNotResolved: "does not resolve", policy.HostNotAllowed: "not allowed", policy.NotActive: "not ready yet"} {
+		c := config(t, nil)
+		g := newGateway(t, c)
+		g.reason = reason
+		g.inactive[clusterOf(t, c, 1)], g.inactive[clusterOf(t, c, 2)] = true, true
+		g.inactive[passCluster(t, c, 1, 1)] = true
+		if body := string(g.chat(`{"model":"small"}`).last().GetImmediateResponse().GetBody()); !strings.Contains(body, "deployment 1: "+reason) {
+			t.Errorf("%s is told by model as %s", reason, body)
+		}
+		x := g.call("GET", "/v1/files", "", "x-api-key", key, "x-logos-provider", "one", "x-logos-proxy", "1")
+		expectRefusal(t, g, x, false, 503, "no_deployment", "server_error")
+		if body := string(x.last().GetImmediateResponse().GetBody()); !strings.Contains(body, words) {
+			t.Errorf("%s is told of a provider as %s", reason, body)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ type request struct {
 	credentials []credential
 
 	profile, policy, provider, user, session string
+	probe                                    string // the ticket of one
 	proxy                                    bool
 }
 
@@ -118,6 +119,8 @@ func (r *request) header(name, v string) {
 		r.user = v
 	case "x-logos-session":
 		r.session = v
+	case ProbeHeader:
+		r.probe = v
 	case "x-logos-proxy", "proxy":
 		r.proxy = v != "" && v != "0" && !strings.EqualFold(v, "false")
 	}

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/policy"
 )
 
 // EpochHeader is the gRPC metadata in which Envoy names its own process.
@@ -35,7 +36,10 @@ type Intents interface {
 type Config struct {
 	MaxBodyBytes int64         // of a request; 0: 32 MiB
 	MaxDuration  time.Duration // of a call, from its decision; 0: one hour
-	Now          func() time.Time
+	Probes       *Probes       // announced calls that try a provider; nil: there are none
+	// Inactive says why Envoy can't use a target's cluster: one of policy's reasons. nil: it is not ready.
+	Inactive func(*logos.Target) string
+	Now      func() time.Time
 }
 
 // A Server decides calls for Envoy.
@@ -59,6 +63,9 @@ func New(current func() *logos.Config, active func(cluster string) bool, intents
 	}
 	if cfg.MaxDuration == 0 {
 		cfg.MaxDuration = time.Hour
+	}
+	if cfg.Inactive == nil {
+		cfg.Inactive = func(*logos.Target) string { return policy.NotActive }
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

@@ -21,6 +21,9 @@ const (
 	APINotServed = "api_not_served" // it does not serve the API that was called
 	NotActive    = "not_active"     // Envoy has not made its cluster ready yet
 	OverLimit    = "over_limit"     // MaxTargets others come first
+	// Its provider's host has no address, or none that is allowed.
+	HostNotResolved = "host_not_resolved"
+	HostNotAllowed  = "host_not_allowed"
 )
 
 // Auto is the model name that asks for a choice among all models.
@@ -31,6 +34,8 @@ type Request struct {
 	API   logos.API
 	Model *logos.Model    // nil: any model that the profile may use
 	Scope []logos.ModelID // of the key; empty: all
+	// Inactive says why a target is not active; nil: [NotActive].
+	Inactive func(*logos.Target) string
 }
 
 func (r *Request) inScope(id logos.ModelID) bool {
@@ -130,6 +135,8 @@ func excluded(g granted, r Request, active func(string) bool) string {
 		return g.Excluded
 	case !dialect.Serves(g.Target, r.API):
 		return APINotServed
+	case !active(g.Target.Cluster) && r.Inactive != nil:
+		return r.Inactive(g.Target)
 	case !active(g.Target.Cluster):
 		return NotActive
 	}

@@ -111,6 +111,16 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func TestSaysWhyATargetIsNotActive(t *testing.T) {
+	one, two := candidate(1, openai), candidate(2, openai)
+	why := func(t *logos.Target) string { return policy.HostNotAllowed + " " + t.Cluster }
+	got := policy.Choose([]*logos.Access{profile(1, granted{gpt: {one, two}})}, policy.Request{API: logos.APIChat, Model: gpt, Inactive: why}, func(cluster string) bool { return cluster != "d1" })
+	want := []logos.DecisionCandidate{{Deployment: 1, Excluded: "host_not_allowed d1"}, {Deployment: 2}}
+	if diff := cmp.Diff(want, got.Candidates); diff != "" {
+		t.Errorf("candidates differ (-want +got):\n%s", diff)
+	}
+}
+
 func TestNamesACandidateOnceThatTwoProfilesGrant(t *testing.T) {
 	one, two, three, four := candidate(1, openai), candidate(2, openai), candidate(3, openai), candidate(4, openai)
 	both := []*logos.Access{profile(1, granted{gpt: {one, two, three, four}}), profile(2, granted{gpt: {one, two, three, four}})}

@@ -166,6 +166,13 @@ func (t *Tx) AddProvider(ctx context.Context, p *logos.Provider) (logos.Provider
 	})
 }
 
+// AllowEgress lets providers be at a host though its addresses are not public.
+func (t *Tx) AllowEgress(ctx context.Context, host string) error {
+	return t.Audited(ctx, settings, 0, func(ctx context.Context) error {
+		return t.q.AllowEgressHost(ctx, db.AllowEgressHostParams{Host: host, Revision: t.revision})
+	})
+}
+
 // AddCredential returns the provider's credential with that secret, adding it if there is none.
 func (t *Tx) AddCredential(ctx context.Context, provider logos.ProviderID, secret logos.Secret) (logos.CredentialID, error) {
 	hash := t.store.credentialHash(secret)

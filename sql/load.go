@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"net/url"
 
 	"github.com/jackc/pgx/v5"
@@ -62,7 +63,7 @@ func (l *loader) load(ctx context.Context, q *db.Queries) (*logos.Config, error)
 // changes reads the rows that revisions after since have changed; below 0: all that there are.
 func (s *Store) changes(ctx context.Context, q *db.Queries, since int64) (c logos.Changes, err error) {
 	for _, read := range []func(context.Context, *db.Queries, int64, *logos.Changes) error{
-		readProjects, readMembers, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments,
+		readProjects, readMembers, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments, readEgress,
 	} {
 		if err := read(ctx, q, since, &c); err != nil {
 			return c, err
@@ -209,7 +210,7 @@ func (s *Store) readCredentials(ctx context.Context, q *db.Queries, since int64,
 		if err != nil {
 			return fmt.Errorf("decrypt credential %d: %w", x.ID, err)
 		}
-		c.Credentials = append(c.Credentials, &logos.Credential{ID: logos.CredentialID(x.ID), Provider: logos.ProviderID(x.ProviderID), Secret: logos.Secret(secret)})
+		c.Credentials = append(c.Credentials, &logos.Credential{ID: logos.CredentialID(x.ID), Provider: logos.ProviderID(x.ProviderID), Name: x.Name, Secret: logos.Secret(secret)})
 	}
 	return err
 }
@@ -242,6 +243,20 @@ func readDeployments(ctx context.Context, q *db.Queries, since int64, c *logos.C
 			d.APIs = append(d.APIs, logos.API(api))
 		}
 		c.Deployments = append(c.Deployments, d)
+	}
+	return err
+}
+
+// readEgress reads what settings allow, which is one row.
+func readEgress(ctx context.Context, q *db.Queries, _ int64, r *logos.Changes) error {
+	row, err := q.LoadEgress(ctx)
+	r.Egress.Hosts = row.EgressHosts
+	for _, text := range row.EgressCidrs {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			return fmt.Errorf("the settings allow an unreadable range of addresses: %.64q", text)
+		}
+		r.Egress.Ranges = append(r.Egress.Ranges, prefix)
 	}
 	return err
 }

@@ -112,7 +112,7 @@ func (t *Tx) Settings(ctx context.Context) (json.RawMessage, error) {
 
 // UpdateSettings changes settings.
 func (t *Tx) UpdateSettings(ctx context.Context, values Columns) error {
-	return t.Update(ctx, settings, 0, values)
+	return t.Audited(ctx, settings, 0, func(ctx context.Context) error { return t.Update(ctx, settings, 0, values) })
 }
 
 // SetGrants makes the models and grants of a profile what is given.

@@ -7,6 +7,7 @@ package xds
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"time"
@@ -42,6 +43,10 @@ type Options struct {
 	AdminTLS      bool   // the admin listener speaks TLS
 	TrustedHops   uint32 // proxies in front, whose x-forwarded-for tells who the caller is
 
+	// Addresses returns those at which a provider at host and port may be called; none leaves its clusters
+	// without a host. Names are never Envoy's to resolve: what was checked is what is called.
+	Addresses func(host, port string) []netip.Addr
+
 	MaxBodyBytes     int64 // of requests
 	MaxResponseBytes int64 // of responses that are read as a whole for their usage
 	FirstByteTimeout time.Duration
@@ -67,9 +72,12 @@ type Options struct {
 // Resources is Envoy's configuration.
 type Resources struct {
 	Clusters  []*clusterv3.Cluster
+	Endpoints []*endpointv3.ClusterLoadAssignment
 	Listeners []*listenerv3.Listener
 	Routes    []*routev3.RouteConfiguration
 	Secrets   []*tlsv3.Secret
+
+	places []place // of clusters that lead to targets
 }
 
 // Build makes the resources for one Envoy process. extra holds targets that are no longer in the
@@ -89,12 +97,15 @@ func Build(cfg *logos.Config, extra []*logos.Target, o Options, epoch string) (*
 			continue
 		}
 		known[t.Cluster] = true
-		r.Clusters = append(r.Clusters, b.cluster(t))
+		c := b.cluster(t)
+		r.places = append(r.places, b.locate(c, t))
+		r.Clusters = append(r.Clusters, c)
 		if c := t.Credential; injects(t) && !secrets[c.ID] {
 			secrets[c.ID] = true
 			r.Secrets = append(r.Secrets, secret(t))
 		}
 	}
+	r.Endpoints = b.assignments(r.places)
 	if o.CertFile != "" {
 		r.Secrets = append(r.Secrets, b.listenerSecret())
 	}

@@ -8,6 +8,7 @@ import (
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protopath"
@@ -20,7 +21,7 @@ import (
 )
 
 func all(r *xds.Resources) []proto.Message {
-	return slices.Concat(messages(r.Clusters), messages(r.Secrets), messages(r.Routes), messages(r.Listeners))
+	return slices.Concat(messages(r.Clusters), messages(r.Endpoints), messages(r.Secrets), messages(r.Routes), messages(r.Listeners))
 }
 
 func wire(t *testing.T, list []proto.Message) []byte {
@@ -67,7 +68,7 @@ func TestUsesNoNameTwice(t *testing.T) {
 		seen := make(map[string]bool)
 		stats := make(map[string]bool)
 		for _, m := range all(build(t, s)) {
-			name := string(m.ProtoReflect().Descriptor().Name()) + " " + m.(interface{ GetName() string }).GetName()
+			name := string(m.ProtoReflect().Descriptor().Name()) + " " + cachev3.GetResourceName(m)
 			if seen[name] {
 				t.Errorf("%s: %s is there twice", s.name, name)
 			}

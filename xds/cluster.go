@@ -3,14 +3,11 @@ package xds
 import (
 	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	commondnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
-	dnsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	injectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
 	headerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
@@ -63,7 +60,8 @@ func credentialHeaders(targets []*logos.Target) []string {
 	return names
 }
 
-// cluster leads to one target and prepares its attempts: scrub, credential, rewrite.
+// cluster prepares the attempts at one target: scrub, credential, rewrite. Where it leads is for locate to
+// add; certificates are checked against the host's name whatever its addresses are.
 func (b *builder) cluster(t *logos.Target) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
 		Name: t.Cluster, AltStatName: t.StatName(), ConnectTimeout: seconds(connectTimeout),
@@ -72,22 +70,8 @@ func (b *builder) cluster(t *logos.Target) *clusterv3.Cluster {
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
 			KeepaliveTime: wrapperspb.UInt32(60), KeepaliveInterval: wrapperspb.UInt32(20), KeepaliveProbes: wrapperspb.UInt32(3),
 		}},
-		ClusterDiscoveryType: &clusterv3.Cluster_ClusterType{ClusterType: &clusterv3.Cluster_CustomClusterType{
-			Name: "envoy.clusters.dns",
-			// One logical host with all its addresses: a provider whose addresses rotate keeps its connections,
-			// and one that is not reachable by IPv6 is tried by IPv4.
-			TypedConfig: b.any(&dnsv3.DnsCluster{
-				DnsLookupFamily: commondnsv3.DnsLookupFamily_ALL, RespectDnsTtl: true, AllAddressesInSingleEndpoint: true,
-				DnsFailureRefreshRate: &dnsv3.DnsCluster_RefreshRate{BaseInterval: seconds(time.Second), MaxInterval: seconds(10 * time.Second)},
-			}),
-		}},
 	}
-	host, port := t.Provider.Address()
-	n, err := strconv.ParseUint(port, 10, 16)
-	if err != nil && b.err == nil {
-		b.err = err
-	}
-	c.LoadAssignment = endpoints(t.Cluster, socketAddress(host, uint32(n)))
+	host, _ := t.Provider.Address()
 	options := &httpv3.HttpProtocolOptions{
 		CommonHttpProtocolOptions: &corev3.HttpProtocolOptions{IdleTimeout: seconds(upstreamIdle)},
 		HttpFilters:               b.upstreamFilters(t),

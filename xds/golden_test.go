@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"flag"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -38,6 +40,7 @@ func options() xds.Options {
 		Listen: "127.0.0.1:8080", ExtProcSocket: "ext_proc.sock",
 		MaxBodyBytes: 32 << 20, MaxResponseBytes: 16 << 20,
 		FirstByteTimeout: 5 * time.Minute, IdleTimeout: 10 * time.Minute, MaxDuration: time.Hour,
+		Addresses:      addresses,
 		CAFile:         "/etc/ssl/ca.pem",
 		CallFormat:     map[string]string{"t": "call", "id": "%REQ(X-REQUEST-ID)%"},
 		AttemptFormat:  map[string]string{"t": "attempt"},
@@ -47,6 +50,17 @@ func options() xds.Options {
 		RequestHeaders: []string{":path", "authorization"}, EpochHeader: "x-epoch", SourceHeader: "x-source",
 		Namespace: "logos", RouteNamespace: "logos.route", NumberNamespace: "logos.usage", TextNamespace: "logos.text",
 	}
+}
+
+// addresses stands for what hosts lead to: literals to themselves, one host nowhere, names to two.
+func addresses(host, _ string) []netip.Addr {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a}
+	}
+	if host == "x.openai.azure.com" {
+		return nil
+	}
+	return []netip.Addr{netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")}
 }
 
 // A setup is one configuration of those that the goldens show.
@@ -157,7 +171,7 @@ func TestBuildsWhatTheGoldensShow(t *testing.T) {
 	for i, s := range setups(t) {
 		t.Run(s.name, func(t *testing.T) {
 			r := build(t, s)
-			resources := append(messages(r.Clusters), messages(r.Secrets)...)
+			resources := slices.Concat(messages(r.Clusters), messages(r.Endpoints), messages(r.Secrets))
 			if i == 0 || s.options != nil { // the others have the first one's listener and route
 				resources = append(append(resources, messages(r.Routes)...), messages(r.Listeners)...)
 			}

@@ -4,15 +4,20 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"slices"
+	"strings"
 	"time"
 
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	"google.golang.org/protobuf/proto"
 )
 
-// clustersHash tells whether a push changes clusters.
+// clustersHash tells whether a push changes clusters. Their order does not: Envoy is not told of it, and a
+// version of which it is not told is waited for in vain.
 func clustersHash(r *Resources) (uint64, error) {
 	h := fnv.New64a()
-	for _, c := range r.Clusters {
+	byName := func(x, y *clusterv3.Cluster) int { return strings.Compare(x.GetName(), y.GetName()) }
+	for _, c := range slices.SortedFunc(slices.Values(r.Clusters), byName) {
 		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
 		if err != nil {
 			return 0, fmt.Errorf("cluster %s: %w", c.GetName(), err)
@@ -35,10 +40,9 @@ func (s *Server) Run(ctx context.Context) error {
 		}
 		s.dropUnused()
 		next := idlePoll
-		if s.follow(ctx) {
+		if s.follow(ctx) || s.lookAgain(ctx) {
 			next = pollEvery
 		}
-		s.lookAgain(ctx)
 		timer.Reset(next)
 	}
 }
@@ -122,31 +126,42 @@ func activeClusters(names map[string]string, warming, vacant []string) map[strin
 
 // setActive publishes which clusters can be used. s.mu is held.
 func (s *Server) setActive(active map[string]struct{}, vacant bool) {
-	if vacant && !s.vacant {
-		s.log.Warn("a provider's name does not resolve; its deployments are left out")
+	for i := range s.places {
+		if p := &s.places[i]; len(p.addresses) == 0 {
+			delete(active, p.cluster) // whatever Envoy had there a moment ago
+			vacant = true
+		}
 	}
 	s.vacant = vacant
 	s.active.Store(&active)
 }
 
-// lookAgain asks whether names resolve by now that did not. A host that was there stays, so while all
-// have one there is nothing to ask.
-func (s *Server) lookAgain(ctx context.Context) {
+// lookAgain asks whether clusters have a host by now that had none, and says whether one has not that was
+// given addresses. Clusters that lose theirs are known to setActive.
+func (s *Server) lookAgain(ctx context.Context) (pending bool) {
 	s.mu.Lock()
 	names, pushes, again := s.names, s.pushes, s.settled && s.vacant
 	s.mu.Unlock()
 	if !again {
-		return
+		return false
 	}
 	vacant, err := s.admin.Vacant(ctx)
 	if err != nil {
-		return
+		return false
 	}
+	active := activeClusters(names, nil, vacant)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pushes == pushes && s.settled {
-		s.setActive(activeClusters(names, nil, vacant), len(vacant) > 0)
+	if s.pushes != pushes || !s.settled {
+		return true
 	}
+	for i := range s.places {
+		p := &s.places[i]
+		_, has := active[p.cluster]
+		pending = pending || !has && len(p.addresses) > 0
+	}
+	s.setActive(active, len(vacant) > 0)
+	return pending
 }
 
 // dropUnused removes clusters that no call can name any more.

@@ -62,13 +62,15 @@ type Server struct {
 	streams  map[int64]string // epoch of each open stream
 	config   *logos.Config
 	extra    map[string]*lingering
-	pushes   int64             // counts pushes: the version that Envoy sees
-	clusters string            // version of the last push that changed clusters
-	names    map[string]string // of the clusters last pushed, with their stat names
-	vacant   bool              // some cluster had no host when Envoy was asked last
-	rejected error             // of the last push, until the next
-	settled  bool              // Envoy has all of the last push
-	whenDone chan struct{}     // closed when settled or rejected
+	held     map[string]*holding // see Hold
+	places   []place             // of the clusters last pushed, see Readdress
+	pushes   int64               // counts pushes: the version that Envoy sees
+	clusters string              // version of the last push that changed clusters
+	names    map[string]string   // of the clusters last pushed, with their stat names
+	vacant   bool                // some cluster had no host when Envoy was asked last
+	rejected error               // of the last push, until the next
+	settled  bool                // Envoy has all of the last push
+	whenDone chan struct{}       // closed when settled or rejected
 	lastHash uint64
 }
 
@@ -84,7 +86,7 @@ func NewServer(opt Options, admin Admin, inUse func(cluster string) bool, log *z
 		opt: opt, admin: admin, inUse: inUse, log: log,
 		cache:   cachev3.NewSnapshotCache(true, cachev3.IDHash{}, nil),
 		wake:    make(chan struct{}, 1),
-		streams: make(map[int64]string), extra: make(map[string]*lingering), whenDone: make(chan struct{}),
+		streams: make(map[int64]string), extra: make(map[string]*lingering), held: make(map[string]*holding), whenDone: make(chan struct{}),
 		nacks: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 			Name: "logos_xds_nacks_total", Help: "Resources that Envoy refused, by type.",
 		}, []string{"type"}),
@@ -203,6 +205,7 @@ func (s *Server) push() error {
 		extra = append(extra, l.target)
 	}
 	slices.SortFunc(extra, func(x, y *logos.Target) int { return strings.Compare(x.Cluster, y.Cluster) })
+	extra = append(s.heldTargets(), extra...)
 	s.pushes++
 	version := strconv.FormatInt(s.config.Revision, 10) + "." + strconv.FormatInt(s.pushes, 10)
 	for _, epoch := range s.epochs() {
@@ -214,6 +217,7 @@ func (s *Server) push() error {
 		s.whenDone = make(chan struct{})
 	}
 	s.settled, s.rejected = false, nil
+	s.closeVacant()
 	return nil
 }
 
@@ -233,13 +237,18 @@ func (s *Server) pushTo(epoch string, extra []*logos.Target, version string) err
 	for _, c := range r.Clusters {
 		s.names[c.GetName()] = c.GetAltStatName()
 	}
+	s.places = r.places
 	snapshot := &cachev3.Snapshot{}
 	snapshot.Resources[types.Cluster] = cachev3.NewResources(s.clusters, asResources(r.Clusters))
+	snapshot.Resources[types.Endpoint] = cachev3.NewResources(version, asResources(r.Endpoints))
 	snapshot.Resources[types.Listener] = cachev3.NewResources(version, asResources(r.Listeners))
 	snapshot.Resources[types.Route] = cachev3.NewResources(version, asResources(r.Routes))
 	snapshot.Resources[types.Secret] = cachev3.NewResources(version, asResources(r.Secrets))
 	if err := snapshot.Consistent(); err != nil {
 		return fmt.Errorf("the resources of revision %d contradict one another: %w", s.config.Revision, err)
+	}
+	if err := snapshot.ConstructVersionMap(); err != nil { // now: Readdress reads it
+		return fmt.Errorf("the resources of revision %d have no versions: %w", s.config.Revision, err)
 	}
 	if err := s.cache.SetSnapshot(context.Background(), epoch, snapshot); err != nil {
 		return fmt.Errorf("push revision %d: %w", s.config.Revision, err)

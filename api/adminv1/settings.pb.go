@@ -119,8 +119,9 @@ func (x *UpdateSettingsRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 type Settings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Hosts at which providers may be though their addresses are private; "*.example.org" stands for all below.
+	// Root's set-up calls add the hosts that they name.
 	EgressHosts []string `protobuf:"bytes,1,rep,name=egress_hosts,json=egressHosts,proto3" json:"egress_hosts,omitempty"`
-	// Private ranges in which providers may be, like 10.20.0.0/16.
+	// Private ranges in which providers may be, like 10.20.0.0/16. A cloud's metadata address must stand alone, like 169.254.169.254/32.
 	EgressCidrs []string `protobuf:"bytes,2,rep,name=egress_cidrs,json=egressCidrs,proto3" json:"egress_cidrs,omitempty"`
 	// Days for which calls are kept; 0: for ever.
 	CallRetentionDays int32 `protobuf:"varint,3,opt,name=call_retention_days,json=callRetentionDays,proto3" json:"call_retention_days,omitempty"`
@@ -426,7 +427,7 @@ const file_logos_admin_v1_settings_proto_rawDesc = "" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\"\xf8\x03\n" +
 	"\bSettings\x127\n" +
-	"\fegress_hosts\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\xe8\a\x18\x01\"\ar\x05 \x01(\x80\x02R\vegressHosts\x126\n" +
+	"\fegress_hosts\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x90N\x18\x01\"\ar\x05 \x01(\x80\x02R\vegressHosts\x126\n" +
 	"\fegress_cidrs\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\a\x18\x01\"\x06r\x04\x10\x01\x18@R\vegressCidrs\x12;\n" +
 	"\x13call_retention_days\x18\x03 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x00R\x11callRetentionDays\x12=\n" +
 	"\x14audit_retention_days\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x00R\x12auditRetentionDays\x12J\n" +

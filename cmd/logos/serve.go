@@ -28,9 +28,11 @@ import (
 	"github.com/ls1intum/edutelligence/logos/backup"
 	"github.com/ls1intum/edutelligence/logos/demo"
 	"github.com/ls1intum/edutelligence/logos/dialect"
+	"github.com/ls1intum/edutelligence/logos/egress"
 	"github.com/ls1intum/edutelligence/logos/envoy"
 	"github.com/ls1intum/edutelligence/logos/ext_proc"
 	"github.com/ls1intum/edutelligence/logos/inflight"
+	"github.com/ls1intum/edutelligence/logos/policy"
 	"github.com/ls1intum/edutelligence/logos/sql"
 	"github.com/ls1intum/edutelligence/logos/xds"
 )
@@ -39,6 +41,7 @@ import (
 const (
 	xdsSocket     = "xds.sock"
 	extProcSocket = "ext_proc.sock"
+	addressesFile = "addresses.json"
 	demoKeyFile   = "demo.key" // in the data directory
 )
 
@@ -52,7 +55,9 @@ type gateway struct {
 	store    *store.Store
 	calls    *inflight.Calls
 	envoy    *envoy.Admin
+	egress   *egress.Book
 	xds      *xds.Server
+	probes   extproc.Probes
 	config   atomic.Pointer[logos.Config]
 	applied  prometheus.Gauge
 	seeded   atomic.Bool // the demo is there, if it shall be
@@ -90,8 +95,10 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	defer g.calls.Close()
 	g.envoy = envoy.NewAdmin(s.envoyAdmin)
 	defer g.envoy.Close()
+	g.egress = egress.NewBook(net.DefaultResolver, []string{s.listen, s.adminListen, s.envoyAdmin},
+		egress.Options{Linger: s.maxCall, File: filepath.Join(s.runDir, addressesFile)}, log, g.registry)
 	g.xds = xds.NewServer(g.xdsOptions(), g.envoy, g.calls.Uses, log, g.registry)
-	g.service = api.NewService(g.store, g.inForce, []string{s.listen, s.adminListen, s.envoyAdmin})
+	g.service = api.NewService(g.store, g.inForce, g.egress)
 	return g.run(ctx)
 }
 
@@ -118,7 +125,7 @@ func openStore(ctx context.Context, url string, keys *store.Keyring, log *zap.Lo
 func (g *gateway) xdsOptions() xds.Options {
 	s := g.settings
 	o := xds.Options{
-		Listen: s.listen, ExtProcSocket: extProcSocket, TrustedHops: uint32(s.trustedHops),
+		Listen: s.listen, ExtProcSocket: extProcSocket, TrustedHops: uint32(s.trustedHops), Addresses: g.egress.Addresses,
 		MaxBodyBytes: s.maxBody, MaxResponseBytes: s.maxResponse,
 		FirstByteTimeout: s.firstByte, IdleTimeout: s.idle, MaxDuration: s.maxCall,
 		CAFile: s.caFile, CertFile: s.certFile, KeyFile: s.keyFile,
@@ -149,6 +156,7 @@ func (g *gateway) run(ctx context.Context) error {
 	reader := accesslog.New(g.settings.runDir, id, g.store, g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate}, g.log, g.registry)
 	watcher := store.NewWatcher(g.store, g.registry)
 	parts.Go(func() error { return g.xds.Run(ctx) })
+	parts.Go(func() error { return g.egress.Run(ctx, g.readdress) })
 	parts.Go(func() error { return watcher.Run(ctx, g.apply) })
 	parts.Go(func() error { return reader.Run(ctx) })
 	parts.Go(func() error { return g.calls.Maintain(ctx, g.settings.minFree) })
@@ -163,6 +171,7 @@ func (g *gateway) run(ctx context.Context) error {
 
 // apply puts a revision into force: what is new first in Envoy, then for decisions.
 func (g *gateway) apply(ctx context.Context, config *logos.Config) {
+	g.egress.Apply(ctx, config.Egress, egress.Hosts(config.Targets()))
 	if err := g.xds.Apply(ctx, config); err != nil {
 		// Decisions go on with what Envoy has: they use clusters that it reports active alone.
 		g.log.Error("Envoy does not have the whole configuration", zap.Int64("revision", config.Revision), zap.Error(err))
@@ -170,6 +179,24 @@ func (g *gateway) apply(ctx context.Context, config *logos.Config) {
 	g.config.Store(config)
 	g.applied.Set(float64(config.Revision))
 	g.log.Info("configuration in force", zap.Int64("revision", config.Revision), zap.Int("targets", len(config.Targets())))
+}
+
+// inactive says why Envoy can't use a target now.
+func (g *gateway) inactive(t *logos.Target) string {
+	switch found := g.egress.Find(t.Provider.Address()); {
+	case len(found.Addresses) > 0:
+		return policy.NotActive
+	case found.Refused != nil:
+		return policy.HostNotAllowed
+	}
+	return policy.HostNotResolved
+}
+
+// readdress tells Envoy where providers are now.
+func (g *gateway) readdress() {
+	if err := g.xds.Readdress(); err != nil {
+		g.log.Error("Envoy does not have the providers' present addresses", zap.Error(err))
+	}
 }
 
 // inForce returns when decisions use a revision, or after two seconds.
@@ -293,7 +320,7 @@ func (g *gateway) listen() (*listeners, error) {
 	g.xds.Register(l.xdsServer)
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
 	extprocv3.RegisterExternalProcessorServer(l.extProcServe, extproc.New(g.config.Load, g.xds.Active, g.calls,
-		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall}, g.log, g.registry))
+		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, Probes: &g.probes, Inactive: g.inactive}, g.log, g.registry))
 	return l, nil
 }
 

@@ -99,7 +99,7 @@ create index calls_start on calls (start_at desc, call_id desc);
 -- Settings of the whole installation, changed live.
 create table settings (
     only_one                    boolean primary key default true check (only_one),
-    egress_hosts                text[] not null default '{}', -- hosts that providers may be at though their addresses are private; "*.example.org" matches below
+    egress_hosts                text[] not null default '{}', -- hosts that providers may be at though their addresses are private; "*.example.org" matches below; root's set-up calls add theirs
     egress_cidrs                text[] not null default '{}', -- private ranges that providers may be in
     call_retention_days         integer not null default 0 check (call_retention_days >= 0),  -- of calls, attempts and meters; 0: for ever
     audit_retention_days        integer not null default 0 check (audit_retention_days >= 0), -- 0: for ever
@@ -109,6 +109,11 @@ create table settings (
     updated_at                  timestamptz not null default now()
 );
 insert into settings default values;
+
+-- Providers that are there were added by root, whose word allows their hosts.
+update settings set egress_hosts = coalesce((
+    select array_agg(distinct lower(rtrim(trim(both '[]' from substring(base_url from '^[^:]+://(\[[^]]*\]|[^]:/?#[]+)')), '.')))
+    from providers where deleted_at is null and base_url ~ '^[^:]+://(\[[^]]+\]|[^]:/?#[]+)'), '{}');
 
 -- Every change is one event, written in its transaction.
 create table audit_events (

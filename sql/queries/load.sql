@@ -34,7 +34,7 @@ select id, name, base_url, dialect, auth_header, auth_format, (deleted_at is not
 from providers where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
 
 -- name: ChangedCredentials :many
-select id, provider_id, key_id, data_key, secret, (deleted_at is not null)::boolean as gone
+select id, provider_id, name, key_id, data_key, secret, (deleted_at is not null)::boolean as gone
 from credentials where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
 
 -- name: ChangedModels :many
@@ -44,3 +44,6 @@ from models where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg
 -- name: ChangedDeployments :many
 select id, model_id, provider_id, credential_id, provider_model, endpoint, apis, include_usage, max_parallel, (deleted_at is not null)::boolean as gone
 from deployments where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
+
+-- name: LoadEgress :one
+select egress_hosts, egress_cidrs from settings;

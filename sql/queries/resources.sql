@@ -75,3 +75,7 @@ on conflict (profile_id, model_id) do update set model_id = excluded.model_id re
 -- name: ProjectHasModels :one
 select exists (select from profile_models g join profiles f on f.id = g.profile_id
                where f.project_id = $1 and f.deleted_at is null);
+
+-- name: AllowEgressHost :exec
+update settings set egress_hosts = array_append(egress_hosts, sqlc.arg(host)::text), revision = sqlc.arg(revision), updated_at = now()
+where sqlc.arg(host)::text <> all (egress_hosts);

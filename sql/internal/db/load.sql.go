@@ -71,13 +71,14 @@ func (q *Queries) ChangedAPIKeys(ctx context.Context, since int64) ([]ChangedAPI
 }
 
 const changedCredentials = `-- name: ChangedCredentials :many
-select id, provider_id, key_id, data_key, secret, (deleted_at is not null)::boolean as gone
+select id, provider_id, name, key_id, data_key, secret, (deleted_at is not null)::boolean as gone
 from credentials where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
 type ChangedCredentialsRow struct {
 	ID         int64
 	ProviderID int64
+	Name       string
 	KeyID      string
 	DataKey    []byte
 	Secret     []byte
@@ -96,6 +97,7 @@ func (q *Queries) ChangedCredentials(ctx context.Context, since int64) ([]Change
 		if err := rows.Scan(
 			&i.ID,
 			&i.ProviderID,
+			&i.Name,
 			&i.KeyID,
 			&i.DataKey,
 			&i.Secret,
@@ -412,4 +414,20 @@ func (q *Queries) ChangedProviders(ctx context.Context, since int64) ([]ChangedP
 		return nil, err
 	}
 	return items, nil
+}
+
+const loadEgress = `-- name: LoadEgress :one
+select egress_hosts, egress_cidrs from settings
+`
+
+type LoadEgressRow struct {
+	EgressHosts []string
+	EgressCidrs []string
+}
+
+func (q *Queries) LoadEgress(ctx context.Context) (LoadEgressRow, error) {
+	row := q.db.QueryRow(ctx, loadEgress)
+	var i LoadEgressRow
+	err := row.Scan(&i.EgressHosts, &i.EgressCidrs)
+	return i, err
 }

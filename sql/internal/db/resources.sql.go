@@ -55,6 +55,21 @@ func (q *Queries) APIKeyByHash(ctx context.Context, hashes [][]byte) (APIKeyByHa
 	return i, err
 }
 
+const allowEgressHost = `-- name: AllowEgressHost :exec
+update settings set egress_hosts = array_append(egress_hosts, $1::text), revision = $2, updated_at = now()
+where $1::text <> all (egress_hosts)
+`
+
+type AllowEgressHostParams struct {
+	Host     string
+	Revision int64
+}
+
+func (q *Queries) AllowEgressHost(ctx context.Context, arg AllowEgressHostParams) error {
+	_, err := q.db.Exec(ctx, allowEgressHost, arg.Host, arg.Revision)
+	return err
+}
+
 const credentialByHash = `-- name: CredentialByHash :one
 select id from credentials where provider_id = $1 and hash = $2 and deleted_at is null
 `
