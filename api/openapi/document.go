@@ -123,7 +123,6 @@ type Schema struct {
 	MaxProperties        uint64       `json:"maxProperties,omitempty"`
 	AllOf                []*Schema    `json:"allOf,omitempty"`
 	AnyOf                []*Schema    `json:"anyOf,omitempty"`
-	Examples             []any        `json:"examples,omitempty"`
 	ReadOnly             bool         `json:"readOnly,omitempty"`
 	WriteOnly            bool         `json:"writeOnly,omitempty"`
 }

@@ -63,8 +63,8 @@ func textType(s *Schema) string {
 		return "whole number, as a text"
 	case s.Format == "uuid":
 		return "UUID"
-	case len(s.Examples) > 0:
-		return fmt.Sprintf("duration, like %v", s.Examples[0])
+	case strings.HasSuffix(s.Pattern, "s$"):
+		return "duration, like 3600s"
 	}
 	return "text"
 }

@@ -95,7 +95,10 @@ func (d *Document) operation(verb, path string, o *Operation) operation {
 	}
 	for _, p := range o.Parameters {
 		r := rowOf(p.Name, p.Schema)
-		r.In, r.Required, r.Description = p.In, p.Required, prose(p.Description)
+		r.In, r.Description = p.In, prose(p.Description)
+		if p.Schema.Format == "int64" {
+			r.Type = "whole number"
+		}
 		out.Parameters = append(out.Parameters, r)
 	}
 	if o.RequestBody != nil {

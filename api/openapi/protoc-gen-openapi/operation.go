@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"path"
 	"regexp"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/genproto/googleapis/api/annotations"
 	"google.golang.org/protobuf/compiler/protogen"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/ls1intum/edutelligence/logos/api/openapi"
 )
@@ -120,8 +122,9 @@ func (g *generator) parameter(f *protogen.Field, in string, changed *protogen.Fi
 		return p
 	}
 	p.Schema = g.value(f, written)
-	if in == "path" && p.Name == "id" && p.Schema.Type[0] == "integer" {
-		p.Description, p.Schema.Minimum = "Of the resource.", "1" // also where the message's own rules don't say so
+	if in == "path" && f.Desc.Kind() == protoreflect.Int64Kind { // as in answers; as a number it could be written 1.0
+		p.Description = "Of the resource."
+		p.Schema = &openapi.Schema{Type: openapi.Types{"string"}, Format: "int64", Pattern: digits(1, math.MaxInt64)}
 	}
 	return p
 }

@@ -180,7 +180,7 @@ func wellKnown(m *protogen.Message) *openapi.Schema {
 	case "google.protobuf.Timestamp":
 		return &openapi.Schema{Type: openapi.Types{"string"}, Format: "date-time"}
 	case "google.protobuf.Duration":
-		return &openapi.Schema{Type: openapi.Types{"string"}, Pattern: `^[0-9]{1,9}(\.[0-9]{1,9})?s$`, Examples: []any{"3600s"}}
+		return &openapi.Schema{Type: openapi.Types{"string"}, Pattern: `^[0-9]{1,9}(\.[0-9]{1,9})?s$`}
 	case "google.protobuf.Struct":
 		return &openapi.Schema{Type: openapi.Types{"object"}}
 	}
