@@ -161,6 +161,10 @@ func ProviderTarget(p *Provider, c *Credential) *Target {
 	return t
 }
 
+// clusterForm counts the ways in which clusters and routes have divided their work. A call that an earlier
+// program decided does not meet clusters of another form.
+const clusterForm = 2
+
 // clusterName holds all that decides where the cluster leads and what it sends there, but the value of
 // the secret, which Envoy takes from a secret resource of its own.
 func (t *Target) clusterName() string {
@@ -174,7 +178,7 @@ func (t *Target) clusterName() string {
 		hasSecret = t.Credential.Secret != ""
 	}
 	u := t.Provider.BaseURL
-	digest := sha256.Sum256(fmt.Appendf(nil, "%s|%s|%s|%s|%t|%d", u.Scheme, u.Host, t.Provider.AuthHeader, t.Provider.Dialect, hasSecret, t.Provider.ID))
+	digest := sha256.Sum256(fmt.Appendf(nil, "%d|%s|%s|%s|%s|%t|%d", clusterForm, u.Scheme, u.Host, t.Provider.AuthHeader, t.Provider.Dialect, hasSecret, t.Provider.ID))
 	return name + "-" + hex.EncodeToString(digest[:4])
 }
 

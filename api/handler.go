@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ls1intum/edutelligence/logos/api/openapi"
+	"github.com/ls1intum/edutelligence/logos/probe"
 )
 
 // A SetupToken allows a first set-up from another machine.
@@ -40,11 +41,12 @@ type Handler struct {
 	admin   *admin
 }
 
-// NewHandler makes a handler. dataPlane is where calls are answered. Close ends what it started.
-func NewHandler(s *Service, token SetupToken, dataPlane *url.URL, log *zap.Logger) (*Handler, error) {
+// NewHandler makes a handler. prober tries providers; dataPlane is where calls are answered. Close ends what
+// it started.
+func NewHandler(s *Service, prober *probe.Prober, token SetupToken, dataPlane *url.URL, log *zap.Logger) (*Handler, error) {
 	h := &Handler{service: s, token: token, log: log, mux: http.NewServeMux()}
 	var err error
-	if h.admin, err = newAdmin(s, log); err != nil {
+	if h.admin, err = newAdmin(s, prober, log); err != nil {
 		return nil, err
 	}
 	described, err := openapi.Handler()

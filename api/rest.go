@@ -1,8 +1,8 @@
 package api
 
 import (
-	"bufio"
-	"context"
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,10 +16,9 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"google.golang.org/genproto/googleapis/api/annotations"
-	"google.golang.org/genproto/googleapis/rpc/errdetails"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -27,227 +26,238 @@ import (
 	"github.com/ls1intum/edutelligence/logos"
 )
 
-// routes are the paths of the admin API. grpc-gateway ignores parameters that it does not know, reads numbers
-// and truth in many ways, and answers other methods without saying which there are: these are checked before.
-type routes []route
-
-// A route is one method on one path.
+// A route is what a request of the REST face is made into.
 type route struct {
-	verb     string
-	segments []string // of the path; empty: a parameter
-	action   string   // after the colon
-	params   []protoreflect.FieldDescriptor
-	query    map[string]protoreflect.FieldDescriptor
-	body     bool // must be there; of actions, which have defaults for all, it may be left out
+	input protoreflect.MessageType
+	body  string // the field that the body holds; "*": all of them; "": none
 }
 
-// newRoutes reads the HTTP rules of the services that a server has.
-func newRoutes(s *grpc.Server) (routes, error) {
-	var out routes
-	for name := range s.GetServiceInfo() {
+// routes are the HTTP bindings of all methods, by HTTP method and pattern. The gateway that they lead to
+// ignores what it does not know, and quotes values in its errors; so requests are checked before.
+type routes map[string]route
+
+// routesOf reads the bindings of services off their protos.
+func routesOf(services []string) (routes, error) {
+	out := make(routes)
+	for _, name := range services {
 		d, err := protoregistry.GlobalFiles.FindDescriptorByName(protoreflect.FullName(name))
 		if err != nil {
 			return nil, fmt.Errorf("find the service %s: %w", name, err)
 		}
 		methods := d.(protoreflect.ServiceDescriptor).Methods()
 		for i := range methods.Len() {
-			out = append(out, routeOf(methods.Get(i)))
+			rule, _ := proto.GetExtension(methods.Get(i).Options(), annotations.E_Http).(*annotations.HttpRule)
+			input, err := protoregistry.GlobalTypes.FindMessageByName(methods.Get(i).Input().FullName())
+			if err != nil {
+				return nil, fmt.Errorf("find the request of %s: %w", methods.Get(i).FullName(), err)
+			}
+			out[pattern(rule)] = route{input, rule.GetBody()}
 		}
 	}
 	return out, nil
 }
 
-func routeOf(m protoreflect.MethodDescriptor) (r route) {
-	rule, _ := proto.GetExtension(m.Options(), annotations.E_Http).(*annotations.HttpRule)
-	path := ""
+// pattern writes a binding as the gateway does.
+func pattern(rule *annotations.HttpRule) string {
+	method, path := "", ""
 	switch p := rule.GetPattern().(type) {
 	case *annotations.HttpRule_Get:
-		r.verb, path = http.MethodGet, p.Get
+		method, path = http.MethodGet, p.Get
 	case *annotations.HttpRule_Post:
-		r.verb, path = http.MethodPost, p.Post
+		method, path = http.MethodPost, p.Post
 	case *annotations.HttpRule_Patch:
-		r.verb, path = http.MethodPatch, p.Patch
+		method, path = http.MethodPatch, p.Patch
 	case *annotations.HttpRule_Delete:
-		r.verb, path = http.MethodDelete, p.Delete
+		method, path = http.MethodDelete, p.Delete
 	}
-	path, r.action, _ = strings.Cut(path, ":")
-	bound := map[string]bool{rule.GetBody(): true}
-	for segment := range strings.SplitSeq(path, "/") {
-		if strings.HasPrefix(segment, "{") {
-			name := strings.Trim(segment, "{}")
-			bound[name] = true
-			r.params = append(r.params, fieldAt(m.Input(), name))
-			segment = ""
-		}
-		r.segments = append(r.segments, segment)
-	}
-	r.segments, r.body = r.segments[1:], rule.GetBody() != "" && rule.GetBody() != "*"
-	r.query = make(map[string]protoreflect.FieldDescriptor)
-	for i := range m.Input().Fields().Len() {
-		f := m.Input().Fields().Get(i)
-		if rule.GetBody() != "*" && !bound[string(f.Name())] {
-			r.query[string(f.Name())], r.query[f.JSONName()] = f, f
-		}
-	}
-	return r
+	return method + " " + strings.ReplaceAll(path, "}", "=*}")
 }
 
-// fieldAt returns the field at a path like project.id.
-func fieldAt(m protoreflect.MessageDescriptor, path string) protoreflect.FieldDescriptor {
-	name, rest, deeper := strings.Cut(path, ".")
-	f := m.Fields().ByName(protoreflect.Name(name))
-	if deeper {
-		return fieldAt(f.Message(), rest)
-	}
-	return f
-}
-
-// values returns the parameters in a path, if it is one of the route's.
-func (r *route) values(path string) (values []string, ok bool) {
-	path, action, _ := strings.Cut(path, ":")
-	parts := strings.Split(path, "/")[1:]
-	if len(parts) != len(r.segments) || action != r.action {
-		return nil, false
-	}
-	for i, segment := range r.segments {
-		switch {
-		case segment == "" && parts[i] != "":
-			values = append(values, parts[i])
-		case segment != parts[i] || segment == "":
-			return nil, false
+// check refuses a request that the gateway would read in part, or wrongly.
+func (t routes) check(next runtime.HandlerFunc) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
+		p, _ := runtime.HTTPPattern(r.Context())
+		x, ok := t[r.Method+" "+p.String()]
+		// What follows a colon is an action, also where the gateway takes it for a part of an id.
+		if !ok || slices.ContainsFunc(slices.Collect(maps.Values(params)), func(v string) bool { return v == "" || strings.Contains(v, ":") }) {
+			t.notRouted(w, r)
+			return
 		}
+		err := errors.Join(x.checkPath(params), x.checkQuery(r.URL.RawQuery, params))
+		if err == nil && x.body != "" {
+			err = x.checkBody(r)
+		}
+		if err != nil {
+			writeRefusal(w, err)
+			return
+		}
+		next(w, r, params)
 	}
-	return values, true
 }
 
-// check refuses a request whose path or query is wrong. Of a method that is not there it answers which are.
-func (rs routes) check(w http.ResponseWriter, r *http.Request) error {
-	if !utf8.ValidString(r.URL.Path) {
-		return invalid("path", "must be UTF-8")
-	}
-	var allowed []string
-	for i := range rs {
-		values, ok := rs[i].values(r.URL.Path)
-		if ok && rs[i].verb == r.Method {
-			if rs[i].body && empty(r) {
-				return invalid("body", "must be given, as JSON")
+func (x route) checkPath(params map[string]string) error {
+	for name, value := range params {
+		m := x.input.Descriptor()
+		var f protoreflect.FieldDescriptor
+		for part := range strings.SplitSeq(name, ".") {
+			if f = m.Fields().ByName(protoreflect.Name(part)); f.Message() != nil {
+				m = f.Message()
 			}
-			return rs[i].checkValues(values, r.URL.RawQuery)
 		}
-		if ok {
-			allowed = append(allowed, rs[i].verb)
-		}
-	}
-	if len(allowed) == 0 {
-		return logos.Errorf(logos.NotFound, "no_such_path", "there is nothing at this path: see /openapi.json")
-	}
-	slices.Sort(allowed)
-	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	return errMethod
-}
-
-// empty says whether a request has no body. It is still there to be read.
-func empty(r *http.Request) bool {
-	body := bufio.NewReader(r.Body)
-	_, err := body.Peek(1)
-	r.Body = struct {
-		io.Reader
-		io.Closer
-	}{body, r.Body}
-	return errors.Is(err, io.EOF)
-}
-
-func (r *route) checkValues(values []string, rawQuery string) error {
-	for i, f := range r.params {
-		if err := checkParameter(f, values[i]); err != nil {
-			return err
-		}
-	}
-	query, err := url.ParseQuery(rawQuery)
-	if err != nil {
-		return invalid("query", "can't be read: escape what is not a letter or digit, as in %%20")
-	}
-	for name, values := range query {
-		f := r.query[name]
-		switch {
-		case f == nil:
-			return invalid("query", "there is no parameter %.64q here: there are %s", name, strings.Join(r.names(), ", "))
-		case len(values) != 1:
-			return invalid(string(f.Name()), "must be given once")
-		}
-		if err := checkParameter(f, values[0]); err != nil {
+		if err := checkScalar(name, f, value); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// names are those of the parameters in the query, for people.
-func (r *route) names() []string {
-	names := []string{}
-	for name, f := range maps.All(r.query) {
-		if name == string(f.Name()) {
-			names = append(names, name)
+func (x route) checkQuery(raw string, params map[string]string) error {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return logos.Errorf(logos.Invalid, "invalid_query", "the query must be parameters like ?page_size=10&filter=…, escaped where needed")
+	}
+	fields := x.parameters(params)
+	for name, v := range values {
+		i := slices.IndexFunc(fields, func(f protoreflect.FieldDescriptor) bool { return string(f.Name()) == name || f.JSONName() == name })
+		switch {
+		case i < 0 && len(fields) == 0:
+			return invalid(short(name), "there is no such query parameter: there are none here")
+		case i < 0:
+			return invalid(short(name), "there is no such query parameter: there are %s", names(fields))
+		case len(v) != 1:
+			return invalid(short(name), "must be given once")
+		}
+		if err := checkScalar(name, fields[i], v[0]); err != nil {
+			return err
 		}
 	}
-	if len(names) == 0 {
-		return []string{"none"}
-	}
-	slices.Sort(names)
-	return names
+	return nil
 }
 
-// checkParameter refuses what is of another type than its field.
-func checkParameter(f protoreflect.FieldDescriptor, value string) error {
+// parameters are the fields that the query may hold: those that are neither in the path nor in the body.
+func (x route) parameters(params map[string]string) (out []protoreflect.FieldDescriptor) {
+	fields := x.input.Descriptor().Fields()
+	for i := range fields.Len() {
+		name := string(fields.Get(i).Name())
+		if _, inPath := params[name]; !inPath && x.body != name && x.body != "*" {
+			out = append(out, fields.Get(i))
+		}
+	}
+	return out
+}
+
+func names(fields []protoreflect.FieldDescriptor) string {
+	out := make([]string, len(fields))
+	for i, f := range fields {
+		out[i] = string(f.Name())
+	}
+	return strings.Join(out, ", ")
+}
+
+// short is a name that a stranger made up, as errors show it.
+func short(name string) string { return strings.ToValidUTF8(fmt.Sprintf("%.64s", name), "") }
+
+// checkScalar checks a value in a path or query.
+func checkScalar(path string, f protoreflect.FieldDescriptor, value string) error {
+	var err error
 	switch f.Kind() {
+	case protoreflect.Int64Kind:
+		err = decimal(value, 64)
+	case protoreflect.Int32Kind:
+		err = decimal(value, 32)
 	case protoreflect.BoolKind:
 		if value != "true" && value != "false" {
-			return invalid(string(f.Name()), "must be true or false")
+			err = errScalar
 		}
-	case protoreflect.Int32Kind, protoreflect.Int64Kind:
-		bits := 64
-		if f.Kind() == protoreflect.Int32Kind {
-			bits = 32
-		}
-		if n, err := strconv.ParseInt(value, 10, bits); err != nil || strconv.FormatInt(n, 10) != value {
-			return invalid(string(f.Name()), "must be a whole number")
-		}
-	case protoreflect.StringKind:
+	default:
 		if !utf8.ValidString(value) {
-			return invalid(string(f.Name()), "must be UTF-8")
+			return invalid(path, "must be UTF-8")
 		}
+	}
+	if err != nil {
+		return invalid(path, "must be %s", shape(f, true))
 	}
 	return nil
 }
 
-// errMethod refuses a method that a path does not have.
-var errMethod = logos.Errorf(logos.Unsupported, "no_such_method", "this path has no such method: the header Allow names those that it has")
+var errScalar = errors.New("written otherwise")
 
-// writeRefusal answers with an error of the admin API.
-func writeRefusal(w http.ResponseWriter, err error) {
-	s := status.Convert(statusOf(err))
-	code := httpStatus(s.Code())
-	switch {
-	case err == errMethod:
-		code = http.StatusMethodNotAllowed
-	case s.Code() == codes.Unauthenticated:
-		w.Header().Set("WWW-Authenticate", "Bearer")
+// decimal refuses what the gateway would read as another number: 010 is 8 to it.
+func decimal(value string, bits int) error {
+	n, err := strconv.ParseInt(value, 10, bits)
+	if err == nil && strconv.FormatInt(n, 10) != value {
+		return errScalar
 	}
-	text, err := restJSON.Marshal(s.Proto())
-	if err != nil {
-		code, text = http.StatusInternalServerError, []byte(`{"code":13,"message":"the gateway failed: see its log","details":[]}`)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_, _ = w.Write(text)
+	return err
 }
 
-// restError answers what a service or grpc-gateway itself refuses. The latter refuses bodies that it can't read.
-func restError(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
-	if s := status.Convert(err); s.Code() == codes.InvalidArgument && len(s.Details()) == 0 {
-		message := strings.TrimLeft(strings.TrimPrefix(s.Message(), "proto:"), " \u00a0")
-		err = withDetails(codes.InvalidArgument, "body: "+message, &errdetails.ErrorInfo{Reason: "INVALID_BODY", Domain: errorDomain},
-			&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{{Field: "body", Description: message}}})
+// checkBody reads a request's body as what it shall be, and leaves it to be read again.
+func (x route) checkBody(r *http.Request) error {
+	data, err := io.ReadAll(r.Body)
+	if err != nil {
+		return logos.Errorf(logos.TooLarge, "request_too_large", "the body is larger than %d bytes, or broke off", maxAdminRequest)
 	}
-	writeRefusal(w, err)
+	r.Body = io.NopCloser(bytes.NewReader(data))
+	switch empty := len(bytes.TrimSpace(data)) == 0; {
+	case empty && x.body == "*": // all of an action has defaults
+		return nil
+	case empty: // with a mask, nothing given would clear what it names
+		return invalid(x.body, "must be given, as a JSON object")
+	}
+	m := x.input.New()
+	if x.body != "*" {
+		m = m.NewField(m.Descriptor().Fields().ByName(protoreflect.Name(x.body))).Message()
+	}
+	err = protojson.Unmarshal(data, m.Interface())
+	switch {
+	case err == nil:
+		return nil
+	case x.body == "*":
+		return malformed(data, m.Descriptor(), err)
+	}
+	return inside(x.body, malformed(data, m.Descriptor(), err))
+}
+
+// writeRefusal writes a refusal as a google.rpc.Status in JSON.
+func writeRefusal(w http.ResponseWriter, err error) {
+	s := status.Convert(statusOf(err))
+	text, err := restJSON.Marshal(s.Proto())
+	if err != nil {
+		text = []byte(`{"code":13,"message":"the gateway failed","details":[]}`)
+	}
+	if s.Code() == codes.Unauthenticated {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
+	writeJSON(w, httpStatus(s.Code()), json.RawMessage(text))
+}
+
+// allowed are the methods that a path has.
+func (t routes) allowed(path string) (methods []string) {
+	path, action, _ := strings.Cut(path, ":")
+	parts := strings.Split(path, "/")
+	for key := range t {
+		method, pattern, _ := strings.Cut(key, " ")
+		pattern, its, _ := strings.Cut(pattern, ":")
+		same := func(segment, part string) bool {
+			return segment == part || strings.HasPrefix(segment, "{") && part != ""
+		}
+		if its == action && slices.EqualFunc(strings.Split(pattern, "/"), parts, same) {
+			methods = append(methods, method)
+		}
+	}
+	slices.Sort(methods)
+	return methods
+}
+
+// notRouted answers requests that no method is for.
+func (t routes) notRouted(w http.ResponseWriter, r *http.Request) {
+	if methods := t.allowed(r.URL.Path); len(methods) > 0 {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		writeJSON(w, http.StatusMethodNotAllowed, map[string]any{
+			"code": codes.Unimplemented, "message": short(r.Method) + " is not for this path",
+			"details": []any{map[string]any{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "METHOD_NOT_ALLOWED", "domain": errorDomain}},
+		})
+		return
+	}
+	writeRefusal(w, logos.Errorf(logos.NotFound, "not_found", "there is nothing at %.256q: /openapi.json lists what there is", r.URL.Path))
 }

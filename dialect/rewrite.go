@@ -13,10 +13,17 @@ type Rewrite struct {
 	Splices []Splice
 }
 
+// Lua is the source of the upstream Lua filter of all clusters: it applies the [Rewrite] that the decision
+// holds for the target that [TargetHeader] names. An attempt without one is answered 503 in Envoy, so that
+// nothing goes to a provider unprepared.
+//
 //go:embed rewrite.lua
-var rewriteLua string
+var Lua string
 
-// Encode writes the rewrite as the text that [Lua]'s filter reads: every part is a decimal length, a
+// TargetHeader names the target of an attempt, from one upstream filter to the next.
+const TargetHeader = "x-logos-target"
+
+// Encode writes the rewrite as the text that [Lua] reads: every part is a decimal length, a
 // colon, and as many bytes; a splice is its offset, its cut and its bytes.
 func (r Rewrite) Encode() string {
 	var b strings.Builder
@@ -34,11 +41,4 @@ func (r Rewrite) Encode() string {
 		part(s.With)
 	}
 	return b.String()
-}
-
-// Lua returns the source of the upstream Lua filter of a cluster: it applies the [Rewrite] that the
-// decision holds for that cluster. An attempt without one is answered 503 in Envoy, so that nothing goes
-// to a provider unprepared.
-func Lua(cluster string) string {
-	return strings.ReplaceAll(rewriteLua, "CLUSTER", strconv.Quote(cluster))
 }

@@ -1,7 +1,10 @@
 -- Prepares one attempt for its provider: path, host and body, from the decision's metadata.
 function envoy_on_request(handle)
+  local headers = handle:headers()
+  local target = headers:get("x-logos-target")
+  headers:remove("x-logos-target")
   local decision = handle:streamInfo():dynamicMetadata():get("logos")
-  local text = decision and decision[CLUSTER]
+  local text = decision and target and decision[target]
   if not text then
     handle:respond({[":status"] = "503"}, "no rewrite for this target")
     return
@@ -13,7 +16,6 @@ function envoy_on_request(handle)
     at = colon + 1 + length
     return string.sub(text, colon + 1, at - 1)
   end
-  local headers = handle:headers()
   headers:replace(":path", part())
   headers:replace(":authority", part())
   if at > #text then return end

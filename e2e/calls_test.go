@@ -102,7 +102,7 @@ func TestEveryWayToCallIsMetered(t *testing.T) {
 		}
 	})
 	t.Run("a provider that reports nothing is estimated", func(t *testing.T) {
-		if _, err := g.db().Exec(t.Context(), "with r as (update config_revision set revision = revision + 1) update deployments set include_usage = false"); err != nil {
+		if _, err := g.db().Exec(t.Context(), "with r as (update config_revision set revision = revision + 1 returning revision) update deployments d set include_usage = false, revision = r.revision from r"); err != nil {
 			t.Fatal(err)
 		}
 		g.waitRevision()

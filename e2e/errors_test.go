@@ -119,7 +119,7 @@ func TestLargeBodiesPass(t *testing.T) {
 	g := start(t, nil)
 	g.deploy("m", "", p.openai("p"))
 	t.Run("20 MiB to a provider, with another model's name spliced in", func(t *testing.T) {
-		if _, err := g.db().Exec(t.Context(), "with r as (update config_revision set revision = revision + 1) update deployments set provider_model = 'renamed'"); err != nil {
+		if _, err := g.db().Exec(t.Context(), "with r as (update config_revision set revision = revision + 1 returning revision) update deployments d set provider_model = 'renamed', revision = r.revision from r"); err != nil {
 			t.Fatal(err)
 		}
 		g.waitRevision()

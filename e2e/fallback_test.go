@@ -42,7 +42,7 @@ func threeTargets(g *gateway, first, second, third *provider) {
 		target{"three", third.URL + "/deep/api", "secret-three", "x-api-key", "Key {}"})
 	conn := g.db()
 	defer conn.Close(context.Background())
-	if _, err := conn.Exec(context.Background(), "with r as (update config_revision set revision = revision + 1) update deployments set provider_model = 'name-at-' || provider_id"); err != nil {
+	if _, err := conn.Exec(context.Background(), "with r as (update config_revision set revision = revision + 1 returning revision) update deployments d set provider_model = 'name-at-' || provider_id, revision = r.revision from r"); err != nil {
 		g.t.Fatal(err)
 	}
 	g.waitRevision()

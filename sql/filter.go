@@ -72,7 +72,7 @@ func (k *Kind) filterSQL(filter string, args *arguments) (string, error) {
 }
 
 func badFilter(format string, args ...any) error {
-	return logos.Errorf(logos.Invalid, "invalid_filter", "filter: "+format, args...)
+	return logos.Errorf(logos.Invalid, "invalid_filter", format, args...)
 }
 
 // measure refuses a filter that would be dear to parse.

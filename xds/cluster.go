@@ -121,7 +121,8 @@ func (b *builder) upstreamTLS(host string) *corev3.TransportSocket {
 }
 
 func (b *builder) upstreamFilters(t *logos.Target) []*hcmv3.HttpFilter {
-	filters := []*hcmv3.HttpFilter{b.filter("scrub", &headerv3.HeaderMutation{Mutations: &headerv3.Mutations{RequestMutations: b.scrub(t.Credential == nil)}})}
+	prepare := append(b.scrub(t.Credential == nil), nameTarget(t.Cluster))
+	filters := []*hcmv3.HttpFilter{b.filter("scrub", &headerv3.HeaderMutation{Mutations: &headerv3.Mutations{RequestMutations: prepare}})}
 	if injects(t) {
 		filters = append(filters, b.filter("credential", &injectorv3.CredentialInjector{
 			Overwrite: true,
@@ -132,7 +133,7 @@ func (b *builder) upstreamFilters(t *logos.Target) []*hcmv3.HttpFilter {
 		}))
 	}
 	return append(filters,
-		b.filter("rewrite", &luav3.Lua{DefaultSourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: dialect.Lua(t.Cluster)}}}),
+		b.filter(rewriteFilter, &luav3.Lua{}), // its code is the virtual host's, see rewrites
 		b.filter("codec", &codecv3.UpstreamCodec{}))
 }
 
@@ -151,6 +152,11 @@ func (b *builder) scrub(own bool) []*mutationv3.HeaderMutation {
 		out = append(out, removePrefix(p))
 	}
 	return out
+}
+
+// nameTarget tells the rewriting filter which target the attempt goes to; it takes the header off.
+func nameTarget(cluster string) *mutationv3.HeaderMutation {
+	return &mutationv3.HeaderMutation{Action: &mutationv3.HeaderMutation_Append{Append: overwrite(dialect.TargetHeader, cluster)}}
 }
 
 func removeHeader(name string) *mutationv3.HeaderMutation {

@@ -9,6 +9,7 @@ import (
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	injectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
 	headerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
+	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	genericv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/http/injected_credentials/generic/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -18,6 +19,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
 func unpack[T proto.Message](t *testing.T, a *anypb.Any, into T) T {
@@ -140,6 +142,26 @@ func TestProvidersCertificatesAreChecked(t *testing.T) {
 			byAddress := tls.GetSni() == "" && len(validation.GetMatchTypedSubjectAltNames()) == 1 && validation.GetMatchTypedSubjectAltNames()[0].GetMatcher().GetExact() == host
 			if validation.GetTrustedCa().GetFilename() == "" || byName == byAddress {
 				t.Errorf("%s: %s does not check the certificate of %s: %v", s.name, c.GetName(), host, tls)
+			}
+		}
+	}
+}
+
+func TestOneScriptServesAllClusters(t *testing.T) {
+	for _, s := range setups(t) {
+		for target, c := range targets(t, s) {
+			list := filters(t, c)
+			if lua := unpack(t, list[len(list)-2].GetTypedConfig(), &luav3.Lua{}); lua.GetDefaultSourceCode() != nil {
+				t.Errorf("%s: Envoy keeps an interpreter for %s alone", s.name, c.GetName())
+			}
+			scrub := unpack(t, list[0].GetTypedConfig(), &headerv3.HeaderMutation{}).GetMutations().GetRequestMutations()
+			if last := scrub[len(scrub)-1].GetAppend().GetHeader(); last.GetKey() != dialect.TargetHeader || last.GetValue() != target.Cluster {
+				t.Errorf("%s: the script is told that %s is %v", s.name, c.GetName(), last)
+			}
+		}
+		for _, host := range build(t, s).Routes[0].GetVirtualHosts() {
+			if lua := unpack(t, host.GetTypedPerFilterConfig()["rewrite"], &luav3.LuaPerRoute{}); lua.GetSourceCode().GetInlineString() != dialect.Lua {
+				t.Errorf("%s: the calls of %s have no script", s.name, host.GetName())
 			}
 		}
 	}

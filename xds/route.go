@@ -6,10 +6,13 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
+	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	groupsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/priority_group/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
 // maxRetries is what the route allows; a call's own bound comes from its decision.
@@ -34,6 +37,7 @@ func (b *builder) route() *routev3.RouteConfiguration {
 		ValidateClusters: wrapperspb.Bool(false),
 		VirtualHosts: []*routev3.VirtualHost{{
 			Name: "calls", Domains: []string{"*"}, Routes: routes,
+			TypedPerFilterConfig:   b.rewrites(),
 			RequestBodyBufferLimit: wrapperspb.UInt64(uint64(b.o.MaxBodyBytes)),
 			// What is added has no value where it does not apply, and leaves a provider's header of that name.
 			ResponseHeadersToRemove: []string{"x-logos-model", "x-logos-provider", "x-logos-attempts"},
@@ -44,6 +48,17 @@ func (b *builder) route() *routev3.RouteConfiguration {
 			},
 		}},
 	}
+}
+
+// rewriteFilter is the upstream filter of each cluster that applies what the decision says of it.
+const rewriteFilter = "rewrite"
+
+// rewrites is the one script for all clusters. With a script in each cluster, Envoy would keep an
+// interpreter for every cluster in every thread: 100 KB each.
+func (b *builder) rewrites() map[string]*anypb.Any {
+	return map[string]*anypb.Any{rewriteFilter: b.any(&luav3.LuaPerRoute{Override: &luav3.LuaPerRoute_SourceCode{
+		SourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: dialect.Lua}},
+	}})}
 }
 
 func overwrite(name, value string) *corev3.HeaderValueOption {
