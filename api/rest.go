@@ -169,6 +169,10 @@ func checkScalar(path string, f protoreflect.FieldDescriptor, value string) erro
 		if value != "true" && value != "false" {
 			err = errScalar
 		}
+	case protoreflect.MessageKind: // a mask
+		if value == "" {
+			err = errScalar
+		}
 	default:
 		if !utf8.ValidString(value) {
 			return invalid(path, "must be UTF-8")

@@ -117,7 +117,8 @@ func TestRefusesWrongFieldsThatAMaskLeavesOut(t *testing.T) {
 	g := newGateway(t)
 	g.setup()
 	refuses(t, "a wrong label", g.rest("PATCH", "/admin/v1/projects/1?update_mask=name", `{"name":"d","labels":{"":""}}`), 400, "INVALID_FIELD", `project.labels[""]`)
-	refuses(t, "a long duration", g.rest("PATCH", "/admin/v1/settings?update_mask=egress_hosts", `{"claim_lifetime":"1s"}`), 400, "INVALID_FIELD", "settings.claim_lifetime")
+	refuses(t, "an empty mask", g.rest("PATCH", "/admin/v1/projects/1?update_mask=", `{"name":"d"}`), 400, "INVALID_FIELD", "update_mask")
+	refuses(t, "a short duration", g.rest("PATCH", "/admin/v1/settings?update_mask=egress_hosts", `{"claim_lifetime":"1s"}`), 400, "INVALID_FIELD", "settings.claim_lifetime")
 }
 
 func TestShowsSecretsOnlyWhereTheyAreMade(t *testing.T) {
