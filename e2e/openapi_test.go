@@ -114,7 +114,8 @@ func (g *gateway) schemathesis(t *testing.T, document, key string, args ...strin
 	if err != nil {
 		t.Fatalf("schemathesis: %v\n%s", err, out)
 	}
-	t.Logf("in %v:%s", time.Since(begin).Round(time.Second), summary)
+	cpu := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+	t.Logf("in %v, with %v of CPU:%s", time.Since(begin).Round(time.Second), cpu.Round(time.Second), summary)
 }
 
 func TestOpenAPIDocumentIsValid(t *testing.T) {

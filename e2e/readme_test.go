@@ -14,10 +14,14 @@ func TestReadmeStepsAsTyped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, script, found := strings.Cut(string(text), "```sh\nA=")
-	script, _, closed := strings.Cut("A="+script, "```")
-	if !found || !closed {
-		t.Fatal("README has no steps")
+	script := ""
+	for _, begin := range []string{"A=", "ADMIN="} {
+		_, steps, found := strings.Cut(string(text), "```sh\n"+begin)
+		steps, _, closed := strings.Cut(begin+steps, "```")
+		if !found || !closed {
+			t.Fatalf("README has no steps that begin with %s", begin)
+		}
+		script += steps
 	}
 	g := newGateway(t, nil)
 	g.up()
@@ -35,7 +39,8 @@ func TestReadmeStepsAsTyped(t *testing.T) {
 	var answers strings.Builder
 	cmd.Stderr = &answers
 	out, err := cmd.Output()
-	if err != nil || !strings.Contains(string(out), `"choices"`) || !strings.Contains(string(out), `"usage"`) {
+	// Both sets of steps end in a call; the second then lists the project.
+	if err != nil || strings.Count(string(out), `"choices"`) != 2 || strings.Count(string(out), `"usage"`) != 2 || strings.Count(string(out), `"2027s"`) != 2 {
 		t.Errorf("%v: %s\n%s", err, out, &answers)
 	}
 }
