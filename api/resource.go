@@ -153,7 +153,7 @@ func aboutList(err error) error {
 func (r resource[M]) create(ctx context.Context, s *Service, m M, requestID string) (answer M, err error) {
 	again := store.Repeat{RequestID: requestID, Digest: digest(m)}
 	err = s.do(ctx, func(ctx context.Context, c *change) error {
-		if err := c.Repeated(ctx, again); err != nil {
+		if err := c.repeated(ctx, again); err != nil {
 			return err
 		}
 		id, err := r.add(ctx, c, m)
@@ -176,6 +176,15 @@ func (r resource[M]) create(ctx context.Context, s *Service, m M, requestID stri
 		return decode[M](first)
 	}
 	return answer, err
+}
+
+// repeated ends the change of a request that was made before.
+func (c *change) repeated(ctx context.Context, r store.Repeat) error {
+	err := c.Repeated(ctx, r)
+	if e, ok := errors.AsType[*logos.Error](err); ok {
+		return &fieldError{"request_id", e}
+	}
+	return err
 }
 
 // add adds a resource within a change.

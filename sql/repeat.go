@@ -42,7 +42,7 @@ func (t *Tx) Repeated(ctx context.Context, r Repeat) error {
 	case err != nil:
 		return err
 	case method != t.actor.Method || !bytes.Equal(digest, t.keyed(r)):
-		return logos.Errorf(logos.Exists, "request_id_reused", "request_id: another request was made with it already: take a new UUID for each request")
+		return logos.Errorf(logos.Exists, "request_id_reused", "another request was made with it already: take a new UUID for each request")
 	}
 	return repeated{response}
 }
