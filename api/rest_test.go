@@ -76,7 +76,7 @@ func TestSaysWhichMethodsAPathHas(t *testing.T) {
 			t.Errorf("%s: Allow is %q, want %q", call, got, allow)
 		}
 	}
-	for _, path := range []string{"/admin/v1/", "/admin/v1/x", "/admin/v1/projects/", "/admin/v1/projects/1/2", "/admin/v1//projects", "/admin/v1/projects/1:rotate", "/admin/v1/projects:x", "/admin/v1/../projects"} {
+	for _, path := range []string{"/admin/v1/", "/admin/v1/x", "/admin/v1/projects/", "/admin/v1/projects/1/2", "/admin/v1//projects", "/admin/v1/projects/1:rotate", "/admin/v1/projects:x", "/admin/v1/projects/1:", "/admin/v1/apiKeys/1:rotate:", "/admin/v1/../projects"} {
 		t.Run(path, func(t *testing.T) { refuses(t, path, g.rest("GET", path, ""), 404, "NOT_FOUND", "") })
 	}
 	// A form can be sent from any page of a browser: it must not stand for another method.
