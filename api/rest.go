@@ -169,6 +169,10 @@ func checkScalar(path string, f protoreflect.FieldDescriptor, value string) erro
 		if value != "true" && value != "false" {
 			err = errScalar
 		}
+	case protoreflect.MessageKind: // a mask
+		if value == "" {
+			err = errScalar
+		}
 	default:
 		if !utf8.ValidString(value) {
 			return invalid(path, "must be UTF-8")
@@ -233,7 +237,10 @@ func writeRefusal(w http.ResponseWriter, err error) {
 
 // allowed are the methods that a path has.
 func (t routes) allowed(path string) (methods []string) {
-	path, action, _ := strings.Cut(path, ":")
+	path, action, colon := strings.Cut(path, ":")
+	if colon && action == "" {
+		return nil
+	}
 	parts := strings.Split(path, "/")
 	for key := range t {
 		method, pattern, _ := strings.Cut(key, " ")

@@ -76,7 +76,7 @@ func TestSaysWhichMethodsAPathHas(t *testing.T) {
 			t.Errorf("%s: Allow is %q, want %q", call, got, allow)
 		}
 	}
-	for _, path := range []string{"/admin/v1/", "/admin/v1/x", "/admin/v1/projects/", "/admin/v1/projects/1/2", "/admin/v1//projects", "/admin/v1/projects/1:rotate", "/admin/v1/projects:x", "/admin/v1/../projects"} {
+	for _, path := range []string{"/admin/v1/", "/admin/v1/x", "/admin/v1/projects/", "/admin/v1/projects/1/2", "/admin/v1//projects", "/admin/v1/projects/1:rotate", "/admin/v1/projects:x", "/admin/v1/projects/1:", "/admin/v1/apiKeys/1:rotate:", "/admin/v1/../projects"} {
 		t.Run(path, func(t *testing.T) { refuses(t, path, g.rest("GET", path, ""), 404, "NOT_FOUND", "") })
 	}
 	// A form can be sent from any page of a browser: it must not stand for another method.
@@ -117,7 +117,8 @@ func TestRefusesWrongFieldsThatAMaskLeavesOut(t *testing.T) {
 	g := newGateway(t)
 	g.setup()
 	refuses(t, "a wrong label", g.rest("PATCH", "/admin/v1/projects/1?update_mask=name", `{"name":"d","labels":{"":""}}`), 400, "INVALID_FIELD", `project.labels[""]`)
-	refuses(t, "a long duration", g.rest("PATCH", "/admin/v1/settings?update_mask=egress_hosts", `{"claim_lifetime":"1s"}`), 400, "INVALID_FIELD", "settings.claim_lifetime")
+	refuses(t, "an empty mask", g.rest("PATCH", "/admin/v1/projects/1?update_mask=", `{"name":"d"}`), 400, "INVALID_FIELD", "update_mask")
+	refuses(t, "a short duration", g.rest("PATCH", "/admin/v1/settings?update_mask=egress_hosts", `{"claim_lifetime":"1s"}`), 400, "INVALID_FIELD", "settings.claim_lifetime")
 }
 
 func TestShowsSecretsOnlyWhereTheyAreMade(t *testing.T) {

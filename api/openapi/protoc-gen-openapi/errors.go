@@ -25,11 +25,15 @@ var refusals = []refusal{
 	{"409", "Conflict", "The present state does not allow this: the name is taken, the etag is old, or something depends on it.", 10, "ETAG_MISMATCH", "etag: somebody else changed it meanwhile", ""},
 	{"429", "TooManyRequests", "A limit is reached.", 8, "KEY_LIMIT", "your team allows 5 keys for each member, and you have 5: revoke one first", ""},
 	{"500", "InternalServerError", "The gateway failed; its log says how.", 13, "", "the gateway failed: see its log", ""},
-	{"503", "ServiceUnavailable", "The database can't be reached for now. Try again.", 14, "UNAVAILABLE", "the database can't be reached", ""},
+	{"501", "NotImplemented", "What the resource is set up for does not have this.", 12, "DISCOVERY_NOT_SUPPORTED", "Azure lists its deployments to nobody by an API key: add them by the names that the Azure portal shows", ""},
+	{"503", "ServiceUnavailable", "What is needed for this can't be reached for now: the database, the data plane or a provider. Try again.", 14, "GATEWAY_UNAVAILABLE", "the data plane can't be reached: see /readyz, and try again", ""},
 }
 
 // limited are the methods that limits apply to.
-var limited = map[string]bool{"CreateApiKey": true}
+var limited = map[string]bool{"CreateApiKey": true, "TestProvider": true, "DiscoverModels": true}
+
+// partial are the methods that some resources don't have.
+var partial = map[string]bool{"TestProvider": true, "DiscoverModels": true}
 
 // lookups are the methods that find what they are about by other means than an id in the path.
 var lookups = map[string]bool{"ClaimApiKey": true, "EraseEndUser": true}
@@ -47,6 +51,8 @@ func refusalsOf(m *protogen.Method, verb string, inPath, public bool) (out []ref
 			applies = verb != "get"
 		case "429":
 			applies = limited[m.GoName]
+		case "501":
+			applies = partial[m.GoName]
 		}
 		if applies {
 			out = append(out, r)
