@@ -233,12 +233,16 @@ func (t *transpiler) has(args []*expr.Expr) (string, error) {
 		return "", badFilter("on the right of ':' stands a text in quotes")
 	}
 	wanted, f := args[1].GetConstExpr().GetStringValue(), t.field(args[0])
+	labels := args[0].GetIdentExpr().GetName() == "labels"
+	if wanted == "*" && labels {
+		return "(" + l + " <> '{}')", nil
+	}
 	if wanted == "*" {
 		return present(l, f)
 	}
 	r := t.args.add(wanted)
 	switch {
-	case args[0].GetIdentExpr().GetName() == "labels":
+	case labels:
 		return l + " ? " + r, nil
 	case f != nil && f.is == texts:
 		return r + " = any (" + l + ")", nil
