@@ -184,3 +184,24 @@ func (s *assembly) since(was *assembly) (differs, news bool) {
 	}
 	return differs, false
 }
+
+// resources returns the assembly as plain resources.
+func (s *assembly) resources() *Resources {
+	r := &Resources{}
+	for _, x := range s.clusters {
+		r.Clusters = append(r.Clusters, x.resource)
+	}
+	for _, p := range s.parts {
+		r.Clusters, r.Endpoints = append(r.Clusters, p.cluster.resource), append(r.Endpoints, p.endpoints.resource)
+	}
+	for _, x := range s.routes {
+		r.Routes = append(r.Routes, x.resource)
+	}
+	for _, x := range s.secrets {
+		r.Secrets = append(r.Secrets, x.resource)
+	}
+	for _, x := range s.fixed.secrets {
+		r.Secrets = append(r.Secrets, x.resource)
+	}
+	return r
+}

@@ -91,22 +91,8 @@ func Build(cfg *logos.Config, extra []*logos.Target, o Options, epoch string) (*
 	if err != nil {
 		return nil, err
 	}
-	r := &Resources{Listeners: []*listenerv3.Listener{listener.resource}}
-	for _, x := range set.clusters {
-		r.Clusters = append(r.Clusters, x.resource)
-	}
-	for _, p := range set.parts {
-		r.Clusters, r.Endpoints = append(r.Clusters, p.cluster.resource), append(r.Endpoints, p.endpoints.resource)
-	}
-	for _, x := range set.routes {
-		r.Routes = append(r.Routes, x.resource)
-	}
-	for _, x := range set.secrets {
-		r.Secrets = append(r.Secrets, x.resource)
-	}
-	for _, x := range set.fixed.secrets {
-		r.Secrets = append(r.Secrets, x.resource)
-	}
+	r := set.resources()
+	r.Listeners = []*listenerv3.Listener{listener.resource}
 	return r, nil
 }
 

@@ -56,6 +56,7 @@ type Server struct {
 	pushed    *assembly // nil: none yet
 	snapshot  *cachev3.Snapshot
 	pushes    int64         // counts pushes: the version that Envoy sees
+	stale     bool          // the ledger has changed since it was examined
 	said      bool          // Envoy has acknowledged or refused all of the last push
 	rejected  error         // something of the last push was refused
 	whenDone  chan struct{} // closed when Envoy has said all, or refused something

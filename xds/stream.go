@@ -54,6 +54,7 @@ func (s *Server) heard(id int64, r *discoveryv3.DeltaDiscoveryRequest) {
 		}
 	}
 	l.hears(r)
+	s.stale = true
 	if r.GetErrorDetail() != nil {
 		kind := shortType(r.GetTypeUrl())
 		s.metrics.nacks.WithLabelValues(kind).Inc()
