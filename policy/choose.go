@@ -73,10 +73,8 @@ func (s *Set) giveBack(x *scratch) {
 	if s == nil {
 		return
 	}
-	clear(x.candidates)
-	x.candidates, x.steps, x.order = x.candidates[:0], x.steps[:0], x.order[:0]
-	known := x.evaluation.known
-	x.evaluation = evaluation{known: known}
+	x.evaluation.close()
+	x.candidates, x.steps, x.order = x.candidates[:0], x.steps[:0], x.order[:0] // what they hold is the set's, as is the pool
 	s.scratch.Put(x)
 }
 

@@ -57,8 +57,9 @@ func (x *scratch) collect(profiles []*logos.Access, r *Request) (granted bool) {
 			}
 		}
 	}
-	if len(profiles) > 1 || r.Model == nil {
-		slices.SortStableFunc(x.candidates, func(a, b candidate) int { return cmp.Compare(a.Deployment.ID, b.Deployment.ID) })
+	byID := func(a, b candidate) int { return cmp.Compare(a.Deployment.ID, b.Deployment.ID) }
+	if (len(profiles) > 1 || r.Model == nil) && !slices.IsSortedFunc(x.candidates, byID) {
+		slices.SortStableFunc(x.candidates, byID)
 	}
 	return granted
 }

@@ -4,6 +4,7 @@ import (
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
+	"cel.dev/cel-go/interpreter"
 )
 
 // An evaluation evaluates expressions for one call. It is CEL's activation too: it makes values of what is
@@ -16,6 +17,8 @@ type evaluation struct {
 
 	facts *facts     // of the present candidate; nil: none
 	live  *candidate // what is measured of it; nil: not to be asked
+
+	frame *interpreter.ExecutionFrame // around this evaluation; nil: not needed yet
 
 	known  []truth   // of the present policy's atoms that depend on the call alone
 	static [][]truth // of its atoms that depend on the configuration alone, by deployment
@@ -176,7 +179,7 @@ func (v *evaluation) evaluate(x *expression, n *node, base, deployment int) trut
 	case a.scope == scopeStatic && v.static != nil && deployment >= 0:
 		return v.static[base+n.atom][deployment]
 	}
-	return v.run(a.program)
+	return v.run(a)
 }
 
 // join evaluates "and", which one false decides, and "or", which one true decides, whatever fails.
@@ -193,8 +196,16 @@ func (v *evaluation) join(x *expression, n *node, base, deployment int, decisive
 	return out
 }
 
-func (v *evaluation) run(p cel.Program) truth {
-	out, _, err := p.Eval(v)
+// run evaluates an atom. What is not tracked keeps no state in its frame, so that all share one.
+func (v *evaluation) run(a *atom) truth {
+	var input any = v
+	if !a.tracked {
+		if v.frame == nil {
+			v.frame, _ = interpreter.NewExecutionFrame(v) // fails for other types alone
+		}
+		input = v.frame
+	}
+	out, _, err := a.program.Eval(input)
 	switch {
 	case err != nil:
 		return failed
@@ -206,11 +217,19 @@ func (v *evaluation) run(p cel.Program) truth {
 	return failed
 }
 
+// close gives the frame back.
+func (v *evaluation) close() {
+	if v.frame != nil {
+		v.frame.Close()
+	}
+	*v = evaluation{known: v.known}
+}
+
 // prepare evaluates the parts of an expression that depend on the call alone, into known from base on.
 func (v *evaluation) prepare(x *expression, base int) {
 	for i := range x.atoms {
 		if x.atoms[i].scope == scopeCall {
-			v.known[base+i] = v.run(x.atoms[i].program)
+			v.known[base+i] = v.run(&x.atoms[i])
 		}
 	}
 }

@@ -24,28 +24,31 @@ func (x *scratch) explain(severalProfiles, scored bool) []logos.DecisionCandidat
 		if c.twin {
 			continue
 		}
-		d := x.record(c)
-		if severalProfiles && d.Policy != 0 {
-			d.Profile = c.profile.ID
-		}
-		if severalProfiles && d.Excluded != "" && d.Rank == 0 && slices.Contains(out, d) {
-			continue // excluded for the same reason under another profile
+		n := len(out)
+		out = out[:n+1]
+		d := &out[n]
+		x.record(d, c)
+		if severalProfiles && c.rank == 0 {
+			if d.Policy != 0 {
+				d.Profile = c.profile.ID
+			}
+			if slices.Contains(out[:n], *d) { // under another profile, for the same reason
+				out[n], out = logos.DecisionCandidate{}, out[:n]
+			}
 		}
 		if scored && c.rank > 0 {
 			scores = append(scores, c.score.record())
 			d.Score = &scores[len(scores)-1]
 		}
-		out = append(out, d)
 	}
 	return out
 }
 
 // record writes a candidate down.
-func (x *scratch) record(c *candidate) logos.DecisionCandidate {
-	d := logos.DecisionCandidate{
-		Deployment: c.Deployment.ID, Excluded: c.code, Rank: c.rank, Output: 0,
-		FirstToken: microseconds(c.state.FirstToken), SlowToken: microseconds(c.state.FirstTokenP95), Load: float32(c.state.Load), Stale: c.state.Stale,
-	}
+func (x *scratch) record(d *logos.DecisionCandidate, c *candidate) {
+	d.Deployment, d.Excluded, d.Rank = c.Deployment.ID, c.code, c.rank
+	d.FirstToken, d.SlowToken = c.state.FirstToken.Microseconds(), c.state.FirstTokenP95.Microseconds()
+	d.Load, d.Stale = float32(c.state.Load), c.state.Stale
 	if c.priced() {
 		d.Cost, d.Currency, d.Output = c.cost, c.state.Rates.Currency, c.output
 	}
@@ -56,9 +59,8 @@ func (x *scratch) record(c *candidate) logos.DecisionCandidate {
 		d.What = c.state.Unhealthy
 	}
 	if c.by > 0 {
-		x.blame(&d, c, &x.steps[c.by-1])
+		x.blame(d, c, &x.steps[c.by-1])
 	}
-	return d
 }
 
 // blame says which demand of a policy excluded a candidate, and the values that decided.

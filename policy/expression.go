@@ -44,6 +44,7 @@ type expression struct {
 type atom struct {
 	program cel.Program
 	scope   scope // scopeStatic or scopeCall alone; everything else is scopeLive
+	tracked bool  // its cost is limited at run time
 }
 
 // A node joins atoms.
@@ -171,7 +172,8 @@ func (e *environment) atom(x *expression, a *ast.AST, expr ast.Expr) (*node, err
 	if err != nil {
 		return nil, err
 	}
-	if estimate.Max > trackedCost {
+	tracked := estimate.Max > trackedCost
+	if tracked {
 		options = append(options, cel.CostLimit(maxCost))
 	}
 	program, err := e.cel.PlanProgram(part, options...)
@@ -187,7 +189,7 @@ func (e *environment) atom(x *expression, a *ast.AST, expr ast.Expr) (*node, err
 	default:
 		s = scopeLive
 	}
-	x.atoms = append(x.atoms, atom{program, s})
+	x.atoms = append(x.atoms, atom{program, s, tracked})
 	return &node{atom: len(x.atoms) - 1}, nil
 }
 

@@ -159,6 +159,7 @@ type view struct {
 func (p *program) view(e *environment, c *catalog) *view {
 	v := &view{breaches: make([]uint32, len(c.facts)), failures: make([]uint32, len(c.facts)), static: make([][]truth, p.atoms)}
 	look := evaluation{index: e.index, static: v.static, known: make([]truth, p.atoms)}
+	defer look.close()
 	for i := range p.rules {
 		r := &p.rules[i]
 		look.fix(r.require, r.base, c)
@@ -186,14 +187,15 @@ func (p *program) view(e *environment, c *catalog) *view {
 
 // fix evaluates those atoms of an expression that depend on the configuration alone, for each deployment.
 func (v *evaluation) fix(x *expression, base int, c *catalog) {
-	for i, a := range x.atoms {
+	for i := range x.atoms {
+		a := &x.atoms[i]
 		if a.scope != scopeStatic {
 			continue
 		}
 		out := make([]truth, len(c.facts))
 		for d, f := range c.facts {
 			v.facts = f
-			out[d] = v.run(a.program)
+			out[d] = v.run(a)
 		}
 		v.static[base+i] = out
 	}

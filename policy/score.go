@@ -3,7 +3,6 @@ package policy
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/shopspring/decimal"
 
@@ -241,5 +240,3 @@ func lengthOf(tokens int64) string {
 	}
 	return "very_long"
 }
-
-func microseconds(d time.Duration) int64 { return d.Microseconds() }
