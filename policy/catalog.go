@@ -47,6 +47,7 @@ type facts struct {
 	capabilities      capabilities
 	quality, accuracy float64 // NaN: not declared
 	values            [numConfigured - numCall]ref.Val
+	numbers           [numConfigured - numCall]number // the same, where they are numbers
 }
 
 // A catalog holds the facts of all deployments.
@@ -110,6 +111,7 @@ func newFacts(t *logos.Target) *facts {
 	}
 	for i := range f.values {
 		f.values[i] = f.value(numCall + i)
+		f.numbers[i] = numberOf(f.values[i])
 	}
 	return f
 }

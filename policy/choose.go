@@ -32,7 +32,7 @@ func (s *Set) Choose(profiles []*logos.Access, r *Request, caller *Caller, live 
 	defer s.giveBack(x)
 	out := Choice{}
 	x.tasks = r.Signals.Tasks(x.tasks[:0])
-	x.evaluation = evaluation{request: r, caller: caller, known: x.evaluation.known}
+	x.evaluation.request, x.evaluation.caller = r, caller
 	if s != nil {
 		x.evaluation.index = s.environment.index
 		x.plan(s, profiles, r, caller)
@@ -103,7 +103,7 @@ func (x *scratch) condition(e *expression, base int) truth {
 
 func (v *evaluation) grow(n int) {
 	if len(v.known) < n {
-		v.known = append(v.known, make([]truth, n-len(v.known))...)
+		v.known, v.operands = make([]truth, n), make([]number, 2*n)
 	}
 }
 

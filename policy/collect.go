@@ -83,6 +83,9 @@ func (x *scratch) assess(s *Set, c *candidate, r *Request, live Live) {
 	}
 	if live.State != nil {
 		c.state = live.State(c.Target, r.InputTokens)
+		if !(c.state.Load >= 0) { // also what is no number
+			c.state.Load = 0
+		}
 	}
 	c.output = expectedOutput(r, c.state.OutputTokens)
 	if c.priced() {

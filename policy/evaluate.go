@@ -20,8 +20,9 @@ type evaluation struct {
 
 	frame *interpreter.ExecutionFrame // around this evaluation; nil: not needed yet
 
-	known  []truth   // of the present policy's atoms that depend on the call alone
-	static [][]truth // of its atoms that depend on the configuration alone, by deployment
+	known    []truth   // of the present policy's atoms that depend on the call alone
+	operands []number  // of their operands, two for each atom
+	static   [][]truth // of its atoms that depend on the configuration alone, by deployment
 }
 
 // ResolveName returns the value of a variable.
@@ -178,6 +179,8 @@ func (v *evaluation) evaluate(x *expression, n *node, base, deployment int) trut
 		return v.known[base+n.atom]
 	case a.scope == scopeStatic && v.static != nil && deployment >= 0:
 		return v.static[base+n.atom][deployment]
+	case a.compare != nil && v.facts != nil && v.live != nil:
+		return v.compare(a.compare, v.operands[2*(base+n.atom):])
 	}
 	return v.run(a)
 }
@@ -222,14 +225,18 @@ func (v *evaluation) close() {
 	if v.frame != nil {
 		v.frame.Close()
 	}
-	*v = evaluation{known: v.known}
+	*v = evaluation{known: v.known, operands: v.operands}
 }
 
 // prepare evaluates the parts of an expression that depend on the call alone, into known from base on.
 func (v *evaluation) prepare(x *expression, base int) {
 	for i := range x.atoms {
-		if x.atoms[i].scope == scopeCall {
-			v.known[base+i] = v.run(&x.atoms[i])
+		a := &x.atoms[i]
+		if a.scope == scopeCall {
+			v.known[base+i] = v.run(a)
+		}
+		if a.compare != nil {
+			v.operands[2*(base+i)], v.operands[2*(base+i)+1] = v.fixed(&a.compare.left), v.fixed(&a.compare.right)
 		}
 	}
 }

@@ -43,8 +43,9 @@ type expression struct {
 // An atom is a part without logical operators outermost.
 type atom struct {
 	program cel.Program
-	scope   scope // scopeStatic or scopeCall alone; everything else is scopeLive
-	tracked bool  // its cost is limited at run time
+	scope   scope       // scopeStatic or scopeCall alone; everything else is scopeLive
+	tracked bool        // its cost is limited at run time
+	compare *comparison // instead of the program, if it is one
 }
 
 // A node joins atoms.
@@ -189,7 +190,13 @@ func (e *environment) atom(x *expression, a *ast.AST, expr ast.Expr) (*node, err
 	default:
 		s = scopeLive
 	}
-	x.atoms = append(x.atoms, atom{program, s, tracked})
+	var compare *comparison
+	if s == scopeLive {
+		if compare, err = e.comparison(a, expr); err != nil {
+			return nil, err
+		}
+	}
+	x.atoms = append(x.atoms, atom{program, s, tracked, compare})
 	return &node{atom: len(x.atoms) - 1}, nil
 }
 

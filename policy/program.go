@@ -158,7 +158,7 @@ type view struct {
 // view looks at every deployment.
 func (p *program) view(e *environment, c *catalog) *view {
 	v := &view{breaches: make([]uint32, len(c.facts)), failures: make([]uint32, len(c.facts)), static: make([][]truth, p.atoms)}
-	look := evaluation{index: e.index, static: v.static, known: make([]truth, p.atoms)}
+	look := evaluation{index: e.index, static: v.static, known: make([]truth, p.atoms), operands: make([]number, 2*p.atoms)}
 	defer look.close()
 	for i := range p.rules {
 		r := &p.rules[i]
