@@ -54,7 +54,7 @@ func problems(source string, issues *cel.Issues) []Problem {
 		line, column := e.Location.Line(), e.Location.Column()+1
 		message := strings.ReplaceAll(e.Message, " (in container '')", "")
 		if strings.HasPrefix(message, "undeclared reference to ") {
-			if name := nameAt(source, line, column); name != "" {
+			if name, _ := nameAt(source, line, column); name != "" {
 				message = fmt.Sprintf("there is no %s: there are %s", name, strings.Join(namesLike(name), ", "))
 			}
 		}
@@ -67,11 +67,11 @@ func problems(source string, issues *cel.Issues) []Problem {
 	return out
 }
 
-// nameAt returns the name with its dots around a place in an expression.
-func nameAt(source string, line, column int) string {
+// nameAt returns the name with its dots around a place in an expression, and the column where it begins.
+func nameAt(source string, line, column int) (string, int) {
 	lines := strings.Split(source, "\n")
 	if line < 1 || line > len(lines) {
-		return ""
+		return "", column
 	}
 	runes := []rune(lines[line-1])
 	isName := func(i int) bool {
@@ -85,7 +85,7 @@ func nameAt(source string, line, column int) string {
 	for isName(end) {
 		end++
 	}
-	return strings.Trim(string(runes[start:end]), ".")
+	return strings.Trim(string(runes[start:end]), "."), start + 1
 }
 
 // namesLike returns the variables with the same prefix, or all prefixes.

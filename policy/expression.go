@@ -99,7 +99,7 @@ func (e *environment) compile(text string, allowed scope) (*expression, []Proble
 		return nil, []Problem{{Line: 1, Column: 1, Message: "this is of type " + checked.OutputType().String() + ": it must be true or false"}}
 	}
 	native := checked.NativeRep()
-	if p := e.outside(native, allowed); p != nil {
+	if p := e.outside(text, native, allowed); p != nil {
 		return nil, []Problem{*p}
 	}
 	estimate, err := e.cel.EstimateCost(checked, sizes{})
@@ -115,15 +115,16 @@ func (e *environment) compile(text string, allowed scope) (*expression, []Proble
 }
 
 // outside reports the first variable that the expression must not speak of.
-func (e *environment) outside(a *ast.AST, allowed scope) (found *Problem) {
+func (e *environment) outside(text string, a *ast.AST, allowed scope) (found *Problem) {
 	for id, ref := range a.ReferenceMap() {
 		i, ok := e.index[ref.Name]
 		if !ok || table[i].scope&allowed != 0 {
 			continue
 		}
 		at := a.SourceInfo().GetStartLocation(id)
-		if found == nil || at.Line() < found.Line || at.Line() == found.Line && at.Column()+1 < found.Column {
-			found = &Problem{Line: at.Line(), Column: at.Column() + 1, Message: ref.Name + " can't be used here: a condition is decided before the candidates are looked at, from request and caller alone"}
+		_, column := nameAt(text, at.Line(), at.Column()+1)
+		if found == nil || at.Line() < found.Line || at.Line() == found.Line && column < found.Column {
+			found = &Problem{Line: at.Line(), Column: column, Message: ref.Name + " can't be used here: a condition is decided before the candidates are looked at, from request and caller alone"}
 		}
 	}
 	return found
