@@ -9,6 +9,9 @@ var codeMarks = [][]byte{
 	[]byte("):\n"), []byte("{\n"), []byte("};"), []byte(");\n"), []byte("null"), []byte("self."), []byte("Exception"), []byte("Traceback"),
 }
 
+// isPunctuation is 1 for the punctuation of source code.
+var isPunctuation = [256]uint8{'{': 1, '}': 1, '(': 1, ')': 1, '[': 1, ']': 1, ';': 1, '=': 1, '<': 1, '>': 1, '_': 1}
+
 // hasCode says whether a text holds source code: a fenced block, or several of its marks with much of its
 // punctuation.
 func hasCode(p part) bool {
@@ -24,12 +27,9 @@ func hasCode(p part) bool {
 			marks++
 		}
 		for _, c := range text {
-			switch c {
-			case '{', '}', '(', ')', '[', ']', ';', '=', '<', '>', '_':
-				punctuation++
-			}
+			punctuation += int(isPunctuation[c])
 		}
 		size += len(text)
 	}
-	return marks >= 2 && punctuation*25 > size || marks >= 4
+	return marks >= 2 && punctuation*20 > size
 }

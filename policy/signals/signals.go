@@ -1,6 +1,6 @@
 // Package signals finds out cheaply, and without a model, what a request is about: the language of its text,
 // whether there is source code in it, and which of the operator's keywords and patterns. It looks at a
-// bounded part of the text, keeps none of it, and takes some ten microseconds. ext_proc calls it for calls
+// bounded part of the text, keeps none of it, and takes some microseconds. ext_proc calls it for calls
 // to which a policy applies.
 package signals
 
@@ -10,7 +10,10 @@ import (
 )
 
 // MaxWindow bounds how many bytes of each text are looked at: its beginning and its end.
-const MaxWindow = 4096
+const MaxWindow = 2048
+
+// languageWindow bounds how many tell the language.
+const languageWindow = 512
 
 // CodeTask is the task of requests with source code in them.
 const CodeTask = "code"
@@ -47,11 +50,11 @@ type Classifier interface {
 
 // Classify makes an [Extractor] a [Classifier] itself: the one that needs no model.
 func (e *Extractor) Classify(t Text, found *Signals) {
-	user := window(t.User)
-	found.Language = language(user)
+	user := window(t.User, MaxWindow)
+	found.Language = language(window(t.User, languageWindow))
 	found.Code = hasCode(user)
 	found.Keywords = e.user.find(user, found.Keywords)
-	found.Tags = e.system.find(window(t.System), found.Tags)
+	found.Tags = e.system.find(window(t.System, MaxWindow), found.Tags)
 }
 
 // Extract returns the signals of a text.
@@ -64,11 +67,11 @@ func (e *Extractor) Extract(t Text) (s Signals) {
 type part [2][]byte
 
 // window bounds a text, at whole characters.
-func window(text []byte) part {
-	if len(text) <= MaxWindow {
+func window(text []byte, size int) part {
+	if len(text) <= size {
 		return part{text}
 	}
-	head, tail := text[:MaxWindow/2], text[len(text)-MaxWindow/2:]
+	head, tail := text[:size/2], text[len(text)-size/2:]
 	for n := 0; n < utf8.UTFMax && len(tail) > 0 && !utf8.RuneStart(tail[0]); n++ {
 		tail = tail[1:]
 	}
