@@ -4,7 +4,7 @@ package logos
 // another policy. They hold no content: keywords and tags are the names that operators gave to what they
 // look for.
 type DecisionFacts struct {
-	Seed         uint64   `json:"s"`            // of all chance in the choice
+	Seed         uint64   `json:"s,string"`     // of all chance in the choice
 	InputTokens  int64    `json:"i,omitempty"`  // estimate
 	OutputTokens int64    `json:"o,omitempty"`  // expected, where nothing is known for a candidate's model
 	Tools        bool     `json:"to,omitempty"` // what the request uses
@@ -15,8 +15,8 @@ type DecisionFacts struct {
 	Keywords     []string `json:"kw,omitempty"`
 	Tags         []string `json:"ta,omitempty"`
 
-	SessionHash       uint64       `json:"sh,omitempty"`
-	PrefixHash        uint64       `json:"ph,omitempty"`
+	SessionHash       uint64       `json:"sh,omitempty,string"`
+	PrefixHash        uint64       `json:"ph,omitempty,string"`
 	SessionDeployment DeploymentID `json:"sd,omitempty"` // that served it before
 	PrefixDeployment  DeploymentID `json:"pd,omitempty"`
 	Incumbent         DeploymentID `json:"in,omitempty"` // chosen last

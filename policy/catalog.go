@@ -181,7 +181,7 @@ func textMap(m map[string]string) ref.Val {
 func valueMap[V any](m map[string]V, value func(V) ref.Val) ref.Val {
 	values := make(map[ref.Val]ref.Val, len(m))
 	for _, k := range slices.Sorted(maps.Keys(m))[:min(len(m), maxMapLength)] {
-		values[text(k)] = value(m[k])
+		values[types.String(clip(k, maxNameLength))] = value(m[k])
 	}
 	return types.NewRefValMap(types.DefaultTypeAdapter, values)
 }

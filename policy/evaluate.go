@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"strings"
+
 	"cel.dev/cel-go/cel"
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
@@ -136,17 +138,20 @@ func (c *candidate) value(i int) ref.Val {
 // unknown is the value of what is not known: an error, unless the rest of the expression decides.
 func unknown(i int) ref.Val { return types.NewErr("%s is not known", table[i].Name) }
 
-func text(s string) types.String {
-	if len(s) > maxTextLength {
-		s = s[:maxTextLength]
+func text(s string) types.String { return types.String(clip(s, maxTextLength)) }
+
+// clip keeps texts within what the costs of expressions were estimated for.
+func clip(s string, n int) string {
+	if len(s) > n {
+		return strings.ToValidUTF8(s[:n], "")
 	}
-	return types.String(s)
+	return s
 }
 
 func texts(list []string) ref.Val {
 	values := make([]ref.Val, 0, len(list))
 	for _, s := range list[:min(len(list), maxListLength)] {
-		values = append(values, text(s))
+		values = append(values, types.String(clip(s, maxNameLength)))
 	}
 	return types.NewRefValList(types.DefaultTypeAdapter, values)
 }

@@ -12,8 +12,9 @@ import (
 // notDeclared stands for a value that is not known.
 const notDeclared = -1
 
-// explain records every candidate, with the true reason of those that are excluded.
-func (x *scratch) explain(severalProfiles, scored bool) []logos.DecisionCandidate {
+// explain records every candidate, with the true reason of those that are excluded. Without a set of policies
+// the order is that of the candidates, and no rank says it again.
+func (x *scratch) explain(severalProfiles, ranked, scored bool) []logos.DecisionCandidate {
 	out := make([]logos.DecisionCandidate, 0, len(x.candidates))
 	var scores []logos.DecisionScore
 	if scored {
@@ -28,6 +29,9 @@ func (x *scratch) explain(severalProfiles, scored bool) []logos.DecisionCandidat
 		out = out[:n+1]
 		d := &out[n]
 		x.record(d, c)
+		if ranked {
+			d.Rank = c.rank
+		}
 		if severalProfiles && c.rank == 0 {
 			if d.Policy != 0 {
 				d.Profile = c.profile.ID
@@ -46,7 +50,7 @@ func (x *scratch) explain(severalProfiles, scored bool) []logos.DecisionCandidat
 
 // record writes a candidate down.
 func (x *scratch) record(d *logos.DecisionCandidate, c *candidate) {
-	d.Deployment, d.Excluded, d.Rank = c.Deployment.ID, c.code, c.rank
+	d.Deployment, d.Excluded = c.Deployment.ID, c.code
 	d.FirstToken, d.SlowToken = c.state.FirstToken.Microseconds(), c.state.FirstTokenP95.Microseconds()
 	d.Load, d.Stale = float32(c.state.Load), c.state.Stale
 	if c.priced() {

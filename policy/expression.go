@@ -10,13 +10,14 @@ import (
 	"cel.dev/cel-go/common/types"
 )
 
-// Limits of expressions. The unit of costs is CEL's own: about a step of evaluation, some 10 ns.
+// Limits of expressions. The unit of costs is CEL's own: about a step of evaluation, some 20 ns.
 const (
 	maxTextLength = 256  // bytes of each text that an expression can see
+	maxNameLength = 64   // bytes of each item of a list and key of a map
 	maxListLength = 64   // items of each list that it can see
 	maxMapLength  = 192  // pairs of each map: labels of three resources
 	maxExpression = 4096 // code points
-	maxCost       = 2000 // of all expressions of a policy together, for one candidate
+	maxCost       = 2500 // of all expressions of a policy together, for one candidate
 	// trackedCost is the estimate from which on an expression is also stopped at run time: below, counting
 	// would cost more than what it counts.
 	trackedCost = 100
@@ -233,6 +234,9 @@ func (sizes) EstimateSize(element checker.AstNode) *checker.SizeEstimate {
 	}
 	switch element.Type().Kind() {
 	case types.StringKind:
+		if last := element.Path()[len(element.Path())-1]; last == "@items" || last == "@keys" {
+			return &checker.SizeEstimate{Max: maxNameLength}
+		}
 		return &checker.SizeEstimate{Max: maxTextLength}
 	case types.ListKind:
 		return &checker.SizeEstimate{Max: maxListLength}
