@@ -10,7 +10,7 @@ import (
 	"github.com/ls1intum/edutelligence/logos/policy"
 )
 
-const worlds = 500 // compiling them takes most of the time; the fuzz test goes on
+const worlds = 250 // compiling them takes most of the time; the fuzz test goes on
 
 // eligible returns the deployments that were not excluded, by profile and id.
 func eligible(c policy.Choice) map[logos.DeploymentID]bool {
