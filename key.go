@@ -41,6 +41,9 @@ func (h Hasher) ClaimToken(token string) KeyHash { return h.sum("claim-token:", 
 // Credential hashes a provider's credential, so that it can be found by its secret.
 func (h Hasher) Credential(secret Secret) KeyHash { return h.sum("credential:", string(secret)) }
 
+// Request hashes the digest of a request, which could be tried against guesses of a secret in it.
+func (h Hasher) Request(digest []byte) KeyHash { return h.sum("request:", string(digest)) }
+
 // EndUser returns the pseudonym of an end user of a project: 32 hexadecimal digits, or "" for "".
 func (h Hasher) EndUser(project ProjectID, user string) string {
 	if user == "" {

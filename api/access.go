@@ -99,14 +99,17 @@ var access = map[string][6]span{
 // public are the methods that need no API key.
 var public = map[string]bool{"ClaimApiKey": true}
 
-// rank orders roles by what they may do: nobody makes or changes keys or members above its own.
+// rank orders roles by what they may do: nobody makes or changes keys or members above its own. A viewer sees
+// more than a member, who therefore may not make one.
 func rank(r logos.Role) int {
 	switch r {
 	case logos.RoleRoot:
-		return 3
+		return 4
 	case logos.RoleAdmin:
-		return 2
+		return 3
 	case logos.RoleTeamOwner:
+		return 2
+	case logos.RoleViewer:
 		return 1
 	}
 	return 0

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"slices"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
@@ -11,12 +12,12 @@ import (
 var accessProfiles = resource[*adminv1.AccessProfile]{
 	kind: store.AccessProfiles,
 	columns: func(ctx context.Context, c *change, m, before *adminv1.AccessProfile) (store.Columns, error) {
-		if err := checkName("name", m.GetName()); err != nil {
+		if err := named("name", m.GetName()); err != nil {
 			return nil, err
 		}
-		project, err := c.need(ctx, reference{kind: store.Projects, field: "project", id: m.GetProjectId(), name: m.GetProject()})
+		project, err := c.need(ctx, reference{kind: store.Projects, field: "project", id: m.GetProjectId(), name: m.GetProject(), kept: before.GetProjectId()})
 		if err == nil {
-			err = same("project", before.GetProjectId(), project)
+			err = same("project", before != nil, before.GetProjectId(), project)
 		}
 		return store.Columns{"name": m.GetName(), "project_id": project, "passthrough": m.GetPassthrough()}, err
 	},
@@ -32,6 +33,9 @@ var accessProfiles = resource[*adminv1.AccessProfile]{
 		var grants []logos.Grant
 		for i, g := range m.GetGrants() {
 			grant, err := c.grant(ctx, item("grants", i), g)
+			if err == nil && slices.Contains(grants, grant) {
+				err = invalid(item("grants", i), "it is there twice")
+			}
 			if err != nil {
 				return err
 			}

@@ -2,7 +2,12 @@ package api
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
@@ -16,15 +21,39 @@ var apiKeys = resource[*adminv1.ApiKey]{
 		if before.GetState() == "revoked" {
 			return logos.Errorf(logos.Conflict, "revoked", "the API key is revoked, for good: make another one")
 		}
-		return notAbove(ctx, before.GetRole())
+		return notAbove(ctx, "it", before.GetRole())
 	},
 	settle: func(ctx context.Context, c *change, before, after *adminv1.ApiKey) error {
 		if after.GetRole() == "" {
 			after.Role = before.GetRole()
 		}
+		if strings.EqualFold(after.GetMember(), before.GetMember()) {
+			after.Member = before.GetMember()
+		}
+		if after.GetExpireTime().IsValid() {
+			after.ExpireTime = timestamppb.New(after.GetExpireTime().AsTime().Truncate(time.Microsecond)) // as it is stored
+		}
+		settleScopes(after)
 		return settleSecret(ctx, c, before, after)
 	},
-	shown: func(c *change, answer *adminv1.ApiKey) { answer.Secret = string(c.secret) },
+	shown: func(c *change, answer *adminv1.ApiKey) {
+		if c.secret != "" {
+			answer.Secret = proto.String(string(c.secret))
+		}
+	},
+}
+
+// settleScopes writes scopes as they are shown.
+func settleScopes(m *adminv1.ApiKey) {
+	if m.Scopes == nil {
+		m.Scopes = &adminv1.Scopes{}
+	}
+	slices.Sort(m.Scopes.Models)
+	for i, text := range m.Scopes.GetSourceCidrs() {
+		if p, err := logos.ParseSource(text); err == nil {
+			m.Scopes.SourceCidrs[i] = p.String()
+		}
+	}
 }
 
 // settleSecret leaves a declared secret out that the key has already.
@@ -32,9 +61,9 @@ func settleSecret(ctx context.Context, c *change, before, after *adminv1.ApiKey)
 	if after.GetSecret() == "" && after.GetSecretSha256() == "" {
 		return nil
 	}
-	same, err := c.SameKeySecret(ctx, logos.APIKeyID(before.GetId()), logos.Secret(after.GetSecret()), after.GetSecretSha256())
-	if same {
-		after.Secret, after.SecretSha256 = "", ""
+	known, err := c.SameKeySecret(ctx, logos.APIKeyID(before.GetId()), logos.Secret(after.GetSecret()), after.GetSecretSha256())
+	if known {
+		after.Secret, after.SecretSha256 = nil, nil
 	}
 	return err
 }
@@ -66,24 +95,32 @@ type keyOwner struct {
 }
 
 func (c *change) keyOwner(ctx context.Context, m, before *adminv1.ApiKey) (o keyOwner, err error) {
-	if o.project, err = c.need(ctx, reference{kind: store.Projects, field: "project", id: m.GetProjectId(), name: m.GetProject()}); err != nil {
-		return o, err
-	}
-	if err := same("project", before.GetProjectId(), o.project); err != nil {
-		return o, err
-	}
-	if o.profile, err = c.find(ctx, reference{
-		kind: store.AccessProfiles, field: "access_profile", id: m.GetAccessProfileId(), name: m.GetAccessProfile(), within: store.Columns{"project_id": o.project},
+	if o.project, err = c.need(ctx, reference{
+		kind: store.Projects, field: "project", id: m.GetProjectId(), name: m.GetProject(), kept: before.GetProjectId(),
 	}); err != nil {
 		return o, err
 	}
-	if o.member, err = c.find(ctx, reference{kind: store.Members, field: "member", id: m.GetMemberId(), name: m.GetMember(), called: "email"}); err != nil {
+	if err := same("project", before != nil, before.GetProjectId(), o.project); err != nil {
+		return o, err
+	}
+	if o.profile, err = c.find(ctx, reference{
+		kind: store.AccessProfiles, field: "access_profile", id: m.GetAccessProfileId(), name: m.GetAccessProfile(), kept: before.GetAccessProfileId(),
+		within: store.Columns{"project_id": o.project},
+	}); err != nil {
+		return o, err
+	}
+	if o.member, err = c.find(ctx, reference{
+		kind: store.Members, field: "member", id: m.GetMemberId(), name: m.GetMember(), called: "email", kept: before.GetMemberId(),
+	}); err != nil {
 		return o, err
 	}
 	if c.scope.Member != 0 { // a member's keys are its own
+		if o.member != 0 && o.member != c.scope.Member {
+			return o, invalid("member", "members make keys for themselves: leave it out")
+		}
 		o.member = c.scope.Member
 	}
-	if err := same("member", before.GetMemberId(), o.member); err != nil {
+	if err := same("member", before != nil, before.GetMemberId(), o.member); err != nil {
 		return o, err
 	}
 	o.role, err = c.keyRole(ctx, m, o)
@@ -111,7 +148,7 @@ func (c *change) keyRole(ctx context.Context, m *adminv1.ApiKey, o keyOwner) (lo
 		role = logos.RoleService
 	}
 	if rank(role) > rank(c.Role) {
-		return "", logos.Errorf(logos.Denied, "role_too_high", "role: nobody gives a role above their own, which is %q", c.Role)
+		return "", &fieldError{"role", logos.Errorf(logos.Denied, "role_too_high", "nobody gives a role above their own, which is %q", c.Role)}
 	}
 	return role, nil
 }
@@ -120,12 +157,12 @@ func (c *change) keyName(ctx context.Context, columns store.Columns, project int
 	if m.GetName() == "" {
 		return nil // the database makes one
 	}
-	if err := checkName("name", m.GetName()); err != nil {
+	if err := named("name", m.GetName()); err != nil {
 		return err
 	}
 	taken, err := c.KeyNameTaken(ctx, project, m.GetName(), logos.APIKeyID(m.GetId()))
 	if err == nil && taken {
-		err = logos.Errorf(logos.Exists, "exists", "the project has an API key with this name already")
+		err = &fieldError{"name", logos.Errorf(logos.Exists, "exists", "the project has an API key with this name already")}
 	}
 	columns["name"] = m.GetName()
 	return err
@@ -153,7 +190,7 @@ func (c *change) keyExpiry(ctx context.Context, columns store.Columns, m, before
 	if err != nil {
 		return err
 	}
-	if before == nil && has >= limit {
+	if (before == nil || before.GetState() == "expired") && has >= limit {
 		return logos.Errorf(logos.Exhausted, "key_limit", "your team allows %d keys for each member, and you have %d: revoke one first", limit, has)
 	}
 	latest := time.Now().Add(age)
@@ -198,7 +235,7 @@ func (c *change) keySecret(ctx context.Context, columns store.Columns, m, before
 	case m.GetSecret() != "" && m.GetSecretSha256() != "":
 		return invalid("secret_sha256", "give it, or the secret itself")
 	case given && c.scope.Member != 0:
-		return logos.Errorf(logos.Denied, "not_allowed", "secret: existing secrets are brought along by admins and team owners")
+		return &fieldError{"secret", logos.Errorf(logos.Denied, "not_allowed", "existing secrets are brought along by admins and team owners: leave it out")}
 	case m.GetSecretSha256() != "":
 		return at("secret_sha256", c.ImportSHA256(ctx, columns, m.GetSecretSha256()))
 	case m.GetSecret() != "":
@@ -248,7 +285,7 @@ func (s *apiKeyServer) RevokeApiKey(ctx context.Context, r *adminv1.RevokeApiKey
 // end ends a key, also one that is revoked already.
 func (s *apiKeyServer) end(ctx context.Context, id int64, etag string, how func(context.Context, *change) error) (*adminv1.ApiKey, error) {
 	ending := apiKeys
-	ending.mayChange = func(ctx context.Context, before *adminv1.ApiKey) error { return notAbove(ctx, before.GetRole()) }
+	ending.mayChange = func(ctx context.Context, before *adminv1.ApiKey) error { return notAbove(ctx, "it", before.GetRole()) }
 	err := ending.act(ctx, s.Service, id, etag, func(ctx context.Context, c *change, _ *adminv1.ApiKey) error { return how(ctx, c) })
 	if err != nil {
 		return nil, err
@@ -280,7 +317,7 @@ func (s *apiKeyServer) withSecret(ctx context.Context, id int64, secret logos.Se
 	}
 	m, err := s.state(ctx, id)
 	if err == nil {
-		m.Secret = string(secret)
+		m.Secret = proto.String(string(secret))
 	}
 	return m, err
 }

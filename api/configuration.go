@@ -4,14 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
@@ -57,6 +53,9 @@ func sectionOf[M message](r resource[M], names []string, of func(*adminv1.Config
 			if err != nil {
 				return err
 			}
+			if k, ok := any(m).(*adminv1.ApiKey); ok && !declarable(k) {
+				return nil
+			}
 			declare(m)
 			*of(c) = append(*of(c), m)
 			return nil
@@ -65,6 +64,13 @@ func sectionOf[M message](r resource[M], names []string, of func(*adminv1.Config
 			return applySection(ctx, p, r, names, *of(c))
 		},
 	}
+}
+
+// declarable says whether a key is one to declare elsewhere: it works, or will when it is claimed. Root keys
+// are made by setting up.
+func declarable(k *adminv1.ApiKey) bool {
+	unusable := k.GetAccessProfileId() != 0 && k.GetAccessProfile() == "" // its profile was deleted
+	return k.GetRole() != string(logos.RoleRoot) && !unusable && (k.GetState() == "active" || k.GetState() == "unclaimed")
 }
 
 // declare leaves of a message what declares it: no ids, no times.
@@ -103,15 +109,7 @@ func (s *configurationServer) ExportConfiguration(ctx context.Context, _ *adminv
 	if err != nil {
 		return nil, err
 	}
-	out.ApiKeys = slices.DeleteFunc(out.ApiKeys, func(k *adminv1.ApiKey) bool { return k.GetRole() == string(logos.RoleRoot) })
 	return out, nil
-}
-
-// A plan is what applying a configuration does.
-type plan struct {
-	*change
-	changes []*adminv1.Change
-	prune   bool
 }
 
 func (s *configurationServer) ApplyConfiguration(ctx context.Context, r *adminv1.ApplyConfigurationRequest) (*adminv1.ApplyConfigurationResponse, error) {
@@ -122,6 +120,9 @@ func (s *configurationServer) ApplyConfiguration(ctx context.Context, r *adminv1
 			return err
 		}
 		answer.Changes = p.changes
+		if err := errors.Join(c.touchesNobodyAbove(ctx), c.KeepRoot(ctx)); err != nil {
+			return err
+		}
 		if r.GetDryRun() || len(p.changes) == 0 {
 			return errDryRun // nothing is kept, not even a revision
 		}
@@ -132,219 +133,4 @@ func (s *configurationServer) ApplyConfiguration(ctx context.Context, r *adminv1
 		err = nil
 	}
 	return answer, err
-}
-
-func (p *plan) apply(ctx context.Context, c *adminv1.Configuration) error {
-	if c.GetSettings() != nil {
-		if err := p.applySettings(ctx, c.GetSettings()); err != nil {
-			return at("configuration.settings", err)
-		}
-	}
-	for _, x := range sections {
-		if err := x.apply(ctx, p, c); err != nil {
-			return err
-		}
-	}
-	if !p.prune {
-		return nil
-	}
-	for _, x := range slices.Backward(sections) {
-		if err := p.pruneSection(ctx, x, c); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (p *plan) applySettings(ctx context.Context, wanted *adminv1.Settings) error {
-	before, err := decodeSettings(p.Settings(ctx))
-	if err != nil {
-		return err
-	}
-	after := proto.CloneOf(before)
-	if err := replace(after, wanted); err != nil {
-		return err
-	}
-	if after.ClaimLifetime == nil {
-		after.ClaimLifetime = before.ClaimLifetime
-	}
-	fields := differences(before, after)
-	if len(fields) == 0 {
-		return nil
-	}
-	if p.Role != logos.RoleRoot {
-		return logos.Errorf(logos.Denied, "not_allowed", "settings: only root changes them: leave them out, or as they are")
-	}
-	p.changes = append(p.changes, &adminv1.Change{Action: "update", Kind: "settings", Name: "settings", Fields: fields})
-	return p.setSettings(ctx, after)
-}
-
-// applySection makes the resources of a kind what is given.
-func applySection[M message](ctx context.Context, p *plan, r resource[M], names []string, wanted []M) error {
-	seen := make(map[string]bool, len(wanted))
-	for i, m := range wanted {
-		path := "configuration." + r.kind.Name + "s" + fmt.Sprintf("[%d]", i)
-		name := nameOf(m, names)
-		if seen[name] {
-			return invalid(path, "%s is there twice", name)
-		}
-		seen[name] = true
-		if err := applyOne(ctx, p, r, names, name, m); err != nil {
-			return within(path+" ("+name+")", err)
-		}
-	}
-	return nil
-}
-
-func applyOne[M message](ctx context.Context, p *plan, r resource[M], names []string, name string, m M) error {
-	if err := p.service.validate(m); err != nil {
-		return err
-	}
-	by := store.Columns{}
-	for _, n := range names {
-		by[n] = textField(m, n)
-	}
-	doc, err := p.Find(ctx, r.kind, store.Scope{}, by)
-	if logos.KindOf(err) == logos.NotFound {
-		if k, ok := any(m).(*adminv1.ApiKey); ok && k.GetSecret() == "" && k.GetSecretSha256() == "" {
-			return invalid("secret", "an API key that is declared needs its secret, or its SHA-256: nobody would know one made here")
-		}
-		if _, err := r.add(ctx, p.change, m); err != nil {
-			return err
-		}
-		p.changes = append(p.changes, &adminv1.Change{Action: "create", Kind: r.kind.Name, Name: name, Fields: differences(nil, m)})
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	before, err := decode[M](doc)
-	if err != nil {
-		return err
-	}
-	after := proto.CloneOf(before)
-	if err := replace(after, m); err != nil {
-		return err
-	}
-	if r.settle != nil {
-		if err := r.settle(ctx, p.change, before, after); err != nil {
-			return err
-		}
-	}
-	fields := differences(before, after)
-	if len(fields) == 0 {
-		return nil
-	}
-	p.changes = append(p.changes, &adminv1.Change{Action: "update", Kind: r.kind.Name, Name: name, Fields: fields})
-	return r.set(ctx, p.change, before, after)
-}
-
-// replace makes all of a message that can be changed what is wanted: what is not mentioned gets its default.
-func replace(m, wanted proto.Message) error {
-	mask, err := cleanMask(&fieldmaskpb.FieldMask{Paths: []string{"*"}}, m)
-	if err == nil {
-		merge(mask, m, wanted)
-	}
-	return err
-}
-
-// pruneSection deletes what is not mentioned, of kinds that are. API keys stay.
-func (p *plan) pruneSection(ctx context.Context, x section, c *adminv1.Configuration) error {
-	mentioned := mentionedIn(c, x)
-	if len(mentioned) == 0 || x.kind == store.APIKeys {
-		return nil
-	}
-	var gone []int64
-	var names []string
-	err := p.Each(ctx, x.kind, func(doc json.RawMessage) error {
-		var row map[string]any
-		if err := json.Unmarshal(doc, &row); err != nil {
-			return err
-		}
-		parts := make([]string, len(x.names))
-		for i, n := range x.names {
-			parts[i], _ = row[n].(string)
-		}
-		if name := strings.Join(parts, "/"); !mentioned[name] {
-			id, _ := row["id"].(float64)
-			gone, names = append(gone, int64(id)), append(names, name)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for i, id := range gone {
-		if err := p.Audited(ctx, x.kind, id, func(ctx context.Context) error { return p.Delete(ctx, x.kind, id) }); err != nil {
-			return within(x.kind.Name+" "+names[i], err)
-		}
-		p.changes = append(p.changes, &adminv1.Change{Action: "delete", Kind: x.kind.Name, Name: names[i]})
-	}
-	return nil
-}
-
-// mentionedIn holds the names of the resources of a section in a configuration.
-func mentionedIn(c *adminv1.Configuration, x section) map[string]bool {
-	out := make(map[string]bool)
-	list := c.ProtoReflect().Get(c.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(x.kind.Name + "s"))).List()
-	for i := range list.Len() {
-		out[nameOf(list.Get(i).Message().Interface(), x.names)] = true
-	}
-	return out
-}
-
-func nameOf(m proto.Message, names []string) string {
-	parts := make([]string, len(names))
-	for i, n := range names {
-		parts[i] = textField(m, n)
-	}
-	return strings.Join(parts, "/")
-}
-
-func textField(m proto.Message, name string) string {
-	f := m.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(name))
-	return m.ProtoReflect().Get(f).String()
-}
-
-const masked = `"***"`
-
-// differences lists the fields that differ; before nil: all that are set.
-func differences(before, after proto.Message) (out []*adminv1.FieldChange) {
-	fields := after.ProtoReflect().Descriptor().Fields()
-	for i := range fields.Len() {
-		f := fields.Get(i)
-		if readOnly(f) || isTwin(f) {
-			continue
-		}
-		x := &adminv1.FieldChange{Field: string(f.Name()), After: fieldJSON(after, f)}
-		if before != nil {
-			x.Before = fieldJSON(before, f)
-		}
-		if x.Before == x.After {
-			continue
-		}
-		if secretField(f) {
-			x.Before, x.After = "", masked
-		}
-		out = append(out, x)
-	}
-	return out
-}
-
-// fieldJSON is the JSON of one field; "" where it is not set.
-func fieldJSON(m proto.Message, f protoreflect.FieldDescriptor) string {
-	if !m.ProtoReflect().Has(f) {
-		return ""
-	}
-	one := m.ProtoReflect().New()
-	one.Set(f, m.ProtoReflect().Get(f))
-	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(one.Interface())
-	if err != nil {
-		return ""
-	}
-	var parts map[string]json.RawMessage
-	if json.Unmarshal(text, &parts) != nil {
-		return ""
-	}
-	return string(parts[string(f.Name())])
 }

@@ -13,7 +13,7 @@ var credentials = resource[*adminv1.Credential]{
 	columns: func(ctx context.Context, c *change, m, before *adminv1.Credential) (store.Columns, error) {
 		provider, err := c.need(ctx, reference{kind: store.Providers, field: "provider", id: m.GetProviderId(), name: m.GetProvider()})
 		if err == nil {
-			err = same("provider", before.GetProviderId(), provider)
+			err = same("provider", before != nil, before.GetProviderId(), provider)
 		}
 		if err != nil {
 			return nil, err
@@ -21,7 +21,7 @@ var credentials = resource[*adminv1.Credential]{
 		columns := store.Columns{"provider_id": provider}
 		if m.GetName() != "" {
 			columns["name"] = m.GetName()
-			if err := checkName("name", m.GetName()); err != nil {
+			if err := named("name", m.GetName()); err != nil {
 				return nil, err
 			}
 		}
@@ -29,7 +29,7 @@ var credentials = resource[*adminv1.Credential]{
 			return columns, nil // it stays
 		}
 		secret := logos.Secret(m.GetSecret())
-		if err := checkSecret(secret); err != nil {
+		if err := checkSecret("secret", secret); err != nil {
 			return nil, at("secret", err)
 		}
 		return columns, c.Seal(ctx, columns, secret)
@@ -37,7 +37,7 @@ var credentials = resource[*adminv1.Credential]{
 	settle: func(ctx context.Context, c *change, before, after *adminv1.Credential) error {
 		same, err := c.HasSecret(ctx, logos.CredentialID(before.GetId()), logos.Secret(after.GetSecret()))
 		if same {
-			after.Secret = ""
+			after.Secret = nil
 		}
 		return err
 	},

@@ -12,10 +12,14 @@ import (
 // demoName is the name of the demo's project, profile, provider and key.
 const demoName = "demo"
 
+// demoMethod stands in the audit for what the gateway does by itself for the demo.
+const demoMethod = "demo"
+
 // Demo seeds a database that is not set up with the demo provider, a model, a project and a key, and keeps
 // the provider's base URL up to date. It returns the key that works: the one given if it is the project's,
-// else a new one; "" if there is no demo.
+// else a new one; "" if there is no demo, or somebody removed it.
 func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Secret) (logos.Secret, error) {
+	ctx = withCaller(ctx, &caller{method: demoMethod})
 	base, err := url.Parse(baseURL)
 	if err != nil {
 		return "", fmt.Errorf("demo provider: %w", err)
@@ -43,13 +47,31 @@ func (s *Service) Demo(ctx context.Context, baseURL, model string, key logos.Sec
 		if err := allow(ctx, tx); err != nil {
 			return err
 		}
-		if err := tx.SetProviderURL(ctx, present.Provider, baseURL); err != nil || known {
+		if present.BaseURL != baseURL {
+			if err := tx.SetProviderURL(ctx, present.Provider, baseURL); err != nil {
+				return err
+			}
+		}
+		if known {
+			return nil
+		}
+		name, err := freeName(ctx, tx, present.Project)
+		if err != nil {
 			return err
 		}
-		key, err = tx.AddAPIKey(ctx, present.Project, logos.RoleMember, demoName)
+		key, err = tx.AddAPIKey(ctx, present.Project, logos.RoleService, name)
 		return err
 	})
 	return key, err
+}
+
+// freeName is a name for another key of the demo; the one before may still work for whoever has it.
+func freeName(ctx context.Context, tx *store.Tx, project logos.ProjectID) (string, error) {
+	taken, err := tx.KeyNameTaken(ctx, int64(project), demoName, 0)
+	if err != nil || !taken {
+		return demoName, err
+	}
+	return fmt.Sprintf("%s-%d", demoName, tx.Revision()), nil
 }
 
 func (s *Service) addDemo(ctx context.Context, base *url.URL, allow func(context.Context, *store.Tx) error, model string) (key logos.Secret, err error) {
@@ -86,7 +108,7 @@ func (s *Service) addDemo(ctx context.Context, base *url.URL, allow func(context
 		if _, _, err := tx.GrantModel(ctx, profile, id); err != nil {
 			return err
 		}
-		key, err = tx.AddAPIKey(ctx, project, logos.RoleMember, demoName)
+		key, err = tx.AddAPIKey(ctx, project, logos.RoleService, demoName)
 		return err
 	})
 	return key, err

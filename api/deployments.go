@@ -13,7 +13,7 @@ var deployments = resource[*adminv1.Deployment]{
 	kind: store.Deployments,
 	columns: func(ctx context.Context, c *change, m, _ *adminv1.Deployment) (store.Columns, error) {
 		if m.GetName() != "" {
-			if err := checkName("name", m.GetName()); err != nil {
+			if err := named("name", m.GetName()); err != nil {
 				return nil, err
 			}
 		}

@@ -35,9 +35,11 @@ const token = api.SetupToken("the-set-up-token")
 type gateway struct {
 	t       *testing.T
 	handler http.Handler
+	service *api.Service
 	store   *store.Store
 	url     string
 	root    string // the root key, after setup
+	log     *zap.Logger
 
 	mu      sync.Mutex
 	inForce []int64 // revisions that were waited for
@@ -45,7 +47,7 @@ type gateway struct {
 
 func newGateway(t *testing.T) *gateway {
 	t.Helper()
-	g := &gateway{t: t}
+	g := &gateway{t: t, log: zap.NewNop()}
 	g.store, g.url = pgtest.Store(t)
 	g.handler = g.serve(token, []string{"0.0.0.0:8080", "127.0.0.1:8081", "[::1]:9901"})
 	return g
@@ -54,12 +56,12 @@ func newGateway(t *testing.T) *gateway {
 // serve makes a handler with a set-up token, for a gateway that listens at its own addresses.
 func (g *gateway) serve(token api.SetupToken, own []string) http.Handler {
 	g.t.Helper()
-	service := api.NewService(g.store, func(_ context.Context, revision int64) {
+	g.service = api.NewService(g.store, func(_ context.Context, revision int64) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		g.inForce = append(g.inForce, revision)
-	}, egress.NewBook(nowhere{}, own, egress.Options{}, zap.NewNop(), prometheus.NewRegistry()))
-	h, err := api.NewHandler(service, token, &neturl.URL{Scheme: "http", Host: "127.0.0.1:8080"}, zap.NewNop())
+	}, egress.NewBook(nowhere{}, own, egress.Options{}, g.log, prometheus.NewRegistry()))
+	h, err := api.NewHandler(g.service, nil, token, &neturl.URL{Scheme: "http", Host: "127.0.0.1:8080"}, g.log)
 	if err != nil {
 		g.t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"buf.build/go/protovalidate"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -25,9 +24,9 @@ const (
 
 // A gate stands before every method: it authenticates, authorises and validates.
 type gate struct {
-	who       Authenticator
-	validator protovalidate.Validator
-	log       *zap.Logger
+	who     Authenticator
+	service *Service
+	log     *zap.Logger
 }
 
 func (g *gate) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
@@ -41,17 +40,22 @@ func (g *gate) intercept(ctx context.Context, request any, info *grpc.UnaryServe
 	if ctx, err = g.admit(ctx, method); err != nil {
 		return nil, g.report(method, err)
 	}
-	// A change may hold a part of its resource: the whole is validated when the two are one.
-	if !strings.HasPrefix(method, "Update") {
-		if err := g.validator.Validate(request.(proto.Message)); err != nil {
-			return nil, g.report(method, err)
-		}
+	if err := g.check(request.(proto.Message)); err != nil {
+		return nil, g.report(method, err)
 	}
 	answer, err = handle(ctx, request)
 	if err != nil {
 		return nil, g.report(method, err)
 	}
 	return answer, nil
+}
+
+// check refuses requests that break the rules of their proto.
+func (g *gate) check(request proto.Message) error {
+	if err := storable("", request.ProtoReflect()); err != nil {
+		return err
+	}
+	return g.service.validate(request)
 }
 
 // admit returns a context with the caller, or refuses it.

@@ -34,24 +34,24 @@ func (s *apiKeyServer) BatchCreateApiKeys(ctx context.Context, r *adminv1.BatchC
 	answer := &adminv1.BatchCreateApiKeysResponse{}
 	again := store.Repeat{RequestID: r.GetRequestId(), Digest: digest(r)}
 	err = s.do(ctx, func(ctx context.Context, c *change) error {
-		if err := c.Repeated(ctx, again); err != nil {
+		if err := c.repeated(ctx, again); err != nil {
 			return err
 		}
 		until, err := c.claimEnd(ctx)
 		if err != nil {
 			return err
 		}
-		for i, row := range rows {
-			link, err := c.unclaimed(ctx, fill(r.GetTemplate(), row), row["email"], until)
+		for _, row := range rows {
+			link, err := c.unclaimed(ctx, fill(r.GetTemplate(), row.values), row.values["email"], until)
 			if err != nil {
-				return within(item("csv", i+2), err) // as a spreadsheet counts lines
+				return within(item("csv", row.line), err)
 			}
 			answer.Claims = append(answer.Claims, link)
 		}
 		return c.Remember(ctx, again, []byte("{}"))
 	})
 	if _, ok := store.AsRepeated(err); ok {
-		return nil, logos.Errorf(logos.Exists, "repeated", "request_id: these keys were made already, and their links are shown once: revoke the keys and make others if the links are lost")
+		return nil, &fieldError{"request_id", logos.Errorf(logos.Exists, "repeated", "these keys were made already, and their links are shown once: revoke the keys and make others if the links are lost")}
 	}
 	return answer, err
 }
@@ -98,14 +98,19 @@ func (c *change) ownerByMail(ctx context.Context, m *adminv1.ApiKey, email strin
 	return err
 }
 
-// readRows reads a CSV file into the values of each row by column.
-func readRows(text string) ([]map[string]string, error) {
+// A row is one of a CSV file: its values by column.
+type row struct {
+	line   int // of the file, from 1
+	values map[string]string
+}
+
+func readRows(text string) ([]row, error) {
 	r := csv.NewReader(strings.NewReader(strings.TrimPrefix(text, "\ufeff")))
 	header, err := r.Read()
 	if err != nil {
 		return nil, invalid("csv", "must begin with a line of column names, like name,email")
 	}
-	var rows []map[string]string
+	var rows []row
 	for {
 		record, err := r.Read()
 		if errors.Is(err, io.EOF) {
@@ -117,11 +122,12 @@ func readRows(text string) ([]map[string]string, error) {
 		if len(rows) == maxBatch {
 			return nil, invalid("csv", "holds more than %d rows: split it", maxBatch)
 		}
-		row := make(map[string]string, len(header))
+		line, _ := r.FieldPos(0)
+		values := make(map[string]string, len(header))
 		for i, name := range header {
-			row[strings.TrimSpace(name)] = strings.TrimSpace(record[i])
+			values[strings.TrimSpace(name)] = strings.TrimSpace(record[i])
 		}
-		rows = append(rows, row)
+		rows = append(rows, row{line, values})
 	}
 	if len(rows) == 0 {
 		return nil, invalid("csv", "holds no rows below the column names")
@@ -130,10 +136,10 @@ func readRows(text string) ([]map[string]string, error) {
 }
 
 // fill puts a row's values into a template.
-func fill(template *adminv1.ApiKey, row map[string]string) *adminv1.ApiKey {
+func fill(template *adminv1.ApiKey, values map[string]string) *adminv1.ApiKey {
 	m := proto.CloneOf(template)
-	pairs := make([]string, 0, 2*len(row))
-	for name, value := range row {
+	pairs := make([]string, 0, 2*len(values))
+	for name, value := range values {
 		pairs = append(pairs, "{"+name+"}", value)
 	}
 	with := strings.NewReplacer(pairs...)

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"strings"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
@@ -18,7 +19,15 @@ var members = resource[*adminv1.Member]{
 	columns: func(ctx context.Context, c *change, m, _ *adminv1.Member) (store.Columns, error) {
 		role := logos.Role(m.GetRole())
 		if rank(role) > rank(c.Role) {
-			return nil, logos.Errorf(logos.Denied, "role_too_high", "role: nobody gives a role above their own, which is %q", c.Role)
+			return nil, &fieldError{"role", logos.Errorf(logos.Denied, "role_too_high", "nobody gives a role above their own, which is %q", c.Role)}
+		}
+		if m.GetName() != "" {
+			if err := named("name", m.GetName()); err != nil {
+				return nil, err
+			}
+		}
+		if err := named("email", m.GetEmail()); err != nil {
+			return nil, err
 		}
 		team, err := c.ownTeam(ctx, m.GetTeamId(), m.GetTeam())
 		if err == nil && team == 0 && (role == logos.RoleTeamOwner || role == logos.RoleMember) {
@@ -30,14 +39,20 @@ var members = resource[*adminv1.Member]{
 		return store.Columns{"email": m.GetEmail(), "name": m.GetName(), "role": m.GetRole(), "team_id": orNull(team)}, err
 	},
 	mayChange: func(ctx context.Context, before *adminv1.Member) error {
-		return notAbove(ctx, before.GetRole())
+		return notAbove(ctx, "it", before.GetRole())
+	},
+	settle: func(_ context.Context, _ *change, before, after *adminv1.Member) error {
+		if strings.EqualFold(after.GetEmail(), before.GetEmail()) {
+			after.Email = before.GetEmail()
+		}
+		return nil
 	},
 }
 
 // notAbove refuses to change somebody whose role is above the caller's own.
-func notAbove(ctx context.Context, role string) error {
+func notAbove(ctx context.Context, who, role string) error {
 	if c := callerOf(ctx); rank(logos.Role(role)) > rank(c.Role) {
-		return logos.Errorf(logos.Denied, "role_too_high", "it has the role %q, which is above your own, %q", role, c.Role)
+		return logos.Errorf(logos.Denied, "role_too_high", "%s has the role %q, which is above your own, %q", who, role, c.Role)
 	}
 	return nil
 }

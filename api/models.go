@@ -10,7 +10,7 @@ import (
 var models = resource[*adminv1.Model]{
 	kind: store.Models,
 	columns: func(_ context.Context, _ *change, m, _ *adminv1.Model) (store.Columns, error) {
-		if err := checkName("name", m.GetName()); err != nil {
+		if err := named("name", m.GetName()); err != nil {
 			return nil, err
 		}
 		return store.Columns{

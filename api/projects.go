@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 
+	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
@@ -15,7 +16,7 @@ type projectServer struct {
 var projects = resource[*adminv1.Project]{
 	kind: store.Projects,
 	columns: func(ctx context.Context, c *change, m, _ *adminv1.Project) (store.Columns, error) {
-		if err := checkName("name", m.GetName()); err != nil {
+		if err := named("name", m.GetName()); err != nil {
 			return nil, err
 		}
 		team, err := c.ownTeam(ctx, m.GetTeamId(), m.GetTeam())
@@ -23,8 +24,14 @@ var projects = resource[*adminv1.Project]{
 	},
 }
 
+// errNoTeam refuses to make what would be of the whole installation to a team owner whose key is of no team.
+var errNoTeam = logos.Errorf(logos.Denied, "not_allowed", "your API key is of no team, and what a team owner makes is of their team: use a key of a project of your team")
+
 // ownTeam returns the team that a resource shall be of. Who is confined to a team can choose no other.
 func (c *change) ownTeam(ctx context.Context, id int64, name string) (int64, error) {
+	if c.scope.Nothing {
+		return 0, errNoTeam
+	}
 	team, err := c.find(ctx, reference{kind: store.Teams, field: "team", id: id, name: name})
 	if err == nil && team == 0 && c.scope.Team != 0 {
 		return c.scope.Team, nil

@@ -5,16 +5,19 @@ import (
 	"context"
 	"net/url"
 
+	"google.golang.org/protobuf/types/known/durationpb"
+
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
 	"github.com/ls1intum/edutelligence/logos/egress"
+	"github.com/ls1intum/edutelligence/logos/probe"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
 
 var providers = resource[*adminv1.Provider]{
 	kind: store.Providers,
 	columns: func(ctx context.Context, c *change, m, _ *adminv1.Provider) (store.Columns, error) {
-		if err := checkName("name", m.GetName()); err != nil {
+		if err := named("name", m.GetName()); err != nil {
 			return nil, err
 		}
 		base, err := c.admit(ctx, m.GetBaseUrl())
@@ -68,7 +71,7 @@ func settleProvider(m *adminv1.Provider) error {
 		return nil
 	}
 	usual := usualAuth[logos.Dialect(m.GetDialect())]
-	if m.AuthHeader, err = authHeader(cmp.Or(m.GetAuthHeader(), usual.header)); err != nil {
+	if m.AuthHeader, err = authHeader("auth_header", cmp.Or(m.GetAuthHeader(), usual.header)); err != nil {
 		return at("auth_header", err)
 	}
 	if m.GetAuthFormat() == "" {
@@ -102,6 +105,7 @@ func usualFormat(dialect logos.Dialect, header string) string {
 type providerServer struct {
 	adminv1.UnimplementedProviderServiceServer
 	*Service
+	prober *probe.Prober
 }
 
 func (s *providerServer) GetProvider(ctx context.Context, r *adminv1.GetProviderRequest) (*adminv1.Provider, error) {
@@ -123,4 +127,40 @@ func (s *providerServer) UpdateProvider(ctx context.Context, r *adminv1.UpdatePr
 
 func (s *providerServer) DeleteProvider(ctx context.Context, r *adminv1.DeleteProviderRequest) (*adminv1.Provider, error) {
 	return providers.remove(ctx, s.Service, r.GetId(), r.GetEtag())
+}
+
+// TestProvider makes a real call through Envoy, and says what failed.
+func (s *providerServer) TestProvider(ctx context.Context, r *adminv1.TestProviderRequest) (*adminv1.TestProviderResponse, error) {
+	result, err := s.prober.Test(ctx, probe.Request{
+		Key: keyOf(ctx), Provider: logos.ProviderID(r.GetId()), Credential: r.GetCredential(), Model: r.GetProviderModel(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.TestProviderResponse{
+		Ok: result.Failed == "", Failed: string(result.Failed), Message: result.Message, Status: int32(result.Status),
+		Duration: durationpb.New(result.Duration), CallId: string(result.CallID),
+	}, nil
+}
+
+// DiscoverModels asks the provider, through Envoy, which models it has.
+func (s *providerServer) DiscoverModels(ctx context.Context, r *adminv1.DiscoverModelsRequest) (*adminv1.DiscoverModelsResponse, error) {
+	found, err := s.prober.Discover(ctx, probe.Request{Key: keyOf(ctx), Provider: logos.ProviderID(r.GetId()), Credential: r.GetCredential()})
+	if err != nil {
+		return nil, err
+	}
+	out := &adminv1.DiscoverModelsResponse{Models: make([]*adminv1.DiscoveredModel, len(found))}
+	for i, m := range found {
+		out.Models[i] = &adminv1.DiscoveredModel{ProviderModel: m.ProviderModel}
+		for _, d := range m.Deployments {
+			out.Models[i].DeploymentIds = append(out.Models[i].DeploymentIds, int64(d))
+		}
+	}
+	return out, nil
+}
+
+// keyOf returns the API key on whose account a provider is tried.
+func keyOf(ctx context.Context) *logos.APIKey {
+	c := callerOf(ctx)
+	return &logos.APIKey{ID: c.Key, ProjectID: c.Project, MemberID: c.Member, Role: c.Role}
 }

@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
-	"go.einride.tech/aip/fieldmask"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -54,8 +54,34 @@ type change struct {
 // do makes a change and returns when it is in force here.
 func (s *Service) do(ctx context.Context, f func(context.Context, *change) error) error {
 	return s.change(ctx, func(ctx context.Context, tx *store.Tx) error {
-		return f(ctx, &change{Tx: tx, service: s, caller: callerOf(ctx)})
+		c := &change{Tx: tx, service: s, caller: callerOf(ctx)}
+		if err := f(ctx, c); err != nil {
+			return err
+		}
+		return c.touchesNobodyAbove(ctx)
 	})
+}
+
+// touchesNobodyAbove refuses a change that reaches, by whatever way, keys or members above the caller's role.
+func (c *change) touchesNobodyAbove(ctx context.Context) error {
+	if public[c.method] {
+		return nil
+	}
+	for _, k := range []*store.Kind{store.APIKeys, store.Members} {
+		for _, doc := range c.Before(k) {
+			var x struct {
+				ID   int64  `json:"id"`
+				Role string `json:"role"`
+			}
+			if err := json.Unmarshal(doc, &x); err != nil {
+				return fmt.Errorf("read a document: %w", err)
+			}
+			if err := notAbove(ctx, k.Words()+" "+strconv.FormatInt(x.ID, 10), x.Role); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 var unmarshal = protojson.UnmarshalOptions{DiscardUnknown: true}
@@ -101,7 +127,7 @@ func list[M proto.Message](ctx context.Context, s *Service, k *store.Kind, r lis
 	}
 	page, err := s.store.List(ctx, k, callerOf(ctx).scope, q)
 	if err != nil {
-		return nil, "", err
+		return nil, "", aboutList(err)
 	}
 	for _, doc := range page.Documents {
 		m, err := decode[M](doc)
@@ -113,16 +139,26 @@ func list[M proto.Message](ctx context.Context, s *Service, k *store.Kind, r lis
 	return items, page.Next, nil
 }
 
+// aboutList says which field of a list's request is wrong.
+func aboutList(err error) error {
+	if e, ok := errors.AsType[*logos.Error](err); ok {
+		if field, ok := strings.CutPrefix(e.Code, "invalid_"); ok {
+			return &fieldError{field, e}
+		}
+	}
+	return err
+}
+
 // create adds a resource. A request id that was seen before gets the first answer, without its secret.
 func (r resource[M]) create(ctx context.Context, s *Service, m M, requestID string) (answer M, err error) {
 	again := store.Repeat{RequestID: requestID, Digest: digest(m)}
 	err = s.do(ctx, func(ctx context.Context, c *change) error {
-		if err := c.Repeated(ctx, again); err != nil {
+		if err := c.repeated(ctx, again); err != nil {
 			return err
 		}
 		id, err := r.add(ctx, c, m)
 		if err != nil {
-			return err
+			return inside(r.kind.Name, err)
 		}
 		doc, err := c.Get(ctx, r.kind, store.Scope{}, id)
 		if err != nil {
@@ -140,6 +176,15 @@ func (r resource[M]) create(ctx context.Context, s *Service, m M, requestID stri
 		return decode[M](first)
 	}
 	return answer, err
+}
+
+// repeated ends the change of a request that was made before.
+func (c *change) repeated(ctx context.Context, r store.Repeat) error {
+	err := c.Repeated(ctx, r)
+	if e, ok := errors.AsType[*logos.Error](err); ok {
+		return &fieldError{"request_id", e}
+	}
+	return err
 }
 
 // add adds a resource within a change.
@@ -164,10 +209,13 @@ func (r resource[M]) add(ctx context.Context, c *change, m M) (id int64, err err
 // update changes the fields of a resource that the mask names.
 func (r resource[M]) update(ctx context.Context, s *Service, m M, mask *fieldmaskpb.FieldMask) (answer M, err error) {
 	if m.GetId() == 0 {
-		return answer, invalid("id", "must be the id of the %s to change", r.words())
+		return answer, invalid(r.kind.Name+".id", "must be the id of the %s to change", r.kind.Words())
 	}
 	if mask, err = cleanMask(mask, m); err != nil {
 		return answer, err
+	}
+	if err := s.validateGiven(m); err != nil {
+		return answer, inside(r.kind.Name, err)
 	}
 	err = s.do(ctx, func(ctx context.Context, c *change) error {
 		doc, err := c.Get(ctx, r.kind, c.scope, m.GetId())
@@ -184,7 +232,7 @@ func (r resource[M]) update(ctx context.Context, s *Service, m M, mask *fieldmas
 		after := proto.CloneOf(before)
 		merge(mask, after, m)
 		if err := r.set(ctx, c, before, after); err != nil {
-			return err
+			return inside(r.kind.Name, err)
 		}
 		if doc, err = c.Get(ctx, r.kind, store.Scope{}, m.GetId()); err != nil {
 			return err
@@ -257,11 +305,9 @@ func (r resource[M]) act(ctx context.Context, s *Service, id int64, etag string,
 	})
 }
 
-func (r resource[M]) words() string { return strings.ReplaceAll(r.kind.Name, "_", " ") }
-
 func sameEtag(given, present string) error {
 	if given != "" && given != present {
-		return logos.Errorf(logos.Conflict, "etag_mismatch", "etag: somebody else changed it meanwhile; its etag is %s now: read it again, and repeat the change", present)
+		return &fieldError{"etag", logos.Errorf(logos.Conflict, "etag_mismatch", "somebody else changed it meanwhile; its etag is %s now: read it again, and repeat the change", present)}
 	}
 	return nil
 }
@@ -280,54 +326,4 @@ func digest(m proto.Message) []byte {
 	}
 	sum := sha256.Sum256(b)
 	return sum[:]
-}
-
-// cleanMask checks that a mask names fields that can be changed. Without one it is those that are given.
-func cleanMask(mask *fieldmaskpb.FieldMask, m proto.Message) (*fieldmaskpb.FieldMask, error) {
-	fields := m.ProtoReflect().Descriptor().Fields()
-	out := &fieldmaskpb.FieldMask{}
-	switch {
-	case fieldmask.IsFullReplacement(mask):
-		for i := range fields.Len() {
-			if !readOnly(fields.Get(i)) {
-				out.Paths = append(out.Paths, string(fields.Get(i).Name()))
-			}
-		}
-	case len(mask.GetPaths()) == 0:
-		m.ProtoReflect().Range(func(f protoreflect.FieldDescriptor, _ protoreflect.Value) bool {
-			if !readOnly(f) {
-				out.Paths = append(out.Paths, string(f.Name()))
-			}
-			return true
-		})
-	default:
-		for _, path := range mask.GetPaths() {
-			top, _, _ := strings.Cut(path, ".")
-			f := fields.ByName(protoreflect.Name(top))
-			if f == nil || readOnly(f) || fieldmask.Validate(&fieldmaskpb.FieldMask{Paths: []string{path}}, m) != nil {
-				return nil, invalid("update_mask", "%.128q is no field that can be changed", path)
-			}
-		}
-		out.Paths = mask.GetPaths()
-	}
-	return out, nil
-}
-
-// readOnly says whether a field is not for change: it is set by the gateway, or tells which resource is meant.
-func readOnly(f protoreflect.FieldDescriptor) bool {
-	return f.Name() == "etag" || f.Name() == "id" || outputOnly(f)
-}
-
-// merge copies the fields that the mask names.
-func merge(mask *fieldmaskpb.FieldMask, to, from proto.Message) {
-	for _, path := range mask.GetPaths() {
-		// A reference is given by name or by id; the other way must not keep the old one.
-		for _, twin := range []string{strings.TrimSuffix(path, "_id"), path + "_id"} {
-			f := to.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(twin))
-			if twin != path && f != nil {
-				to.ProtoReflect().Clear(f)
-			}
-		}
-	}
-	fieldmask.Update(mask, to, from)
 }

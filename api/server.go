@@ -4,19 +4,22 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
+	"github.com/ls1intum/edutelligence/logos/probe"
 )
 
 // maxAdminRequest bounds a message of the admin API, in bytes.
@@ -32,8 +35,8 @@ type admin struct {
 }
 
 // newAdmin makes the servers; close ends them.
-func newAdmin(s *Service, log *zap.Logger) (*admin, error) {
-	g := &gate{who: byKey{s.store}, validator: s.validator, log: log}
+func newAdmin(s *Service, prober *probe.Prober, log *zap.Logger) (*admin, error) {
+	g := &gate{who: byKey{s.store}, service: s, log: log}
 	a := &admin{
 		grpc:   grpc.NewServer(grpc.UnaryInterceptor(g.intercept), grpc.MaxRecvMsgSize(maxAdminRequest)),
 		inside: bufconn.Listen(64 << 10), serving: make(chan struct{}),
@@ -43,7 +46,7 @@ func newAdmin(s *Service, log *zap.Logger) (*admin, error) {
 	adminv1.RegisterMemberServiceServer(a.grpc, &memberServer{Service: s})
 	adminv1.RegisterAccessProfileServiceServer(a.grpc, &accessProfileServer{Service: s})
 	adminv1.RegisterApiKeyServiceServer(a.grpc, &apiKeyServer{Service: s})
-	adminv1.RegisterProviderServiceServer(a.grpc, &providerServer{Service: s})
+	adminv1.RegisterProviderServiceServer(a.grpc, &providerServer{Service: s, prober: prober})
 	adminv1.RegisterCredentialServiceServer(a.grpc, &credentialServer{Service: s})
 	adminv1.RegisterModelServiceServer(a.grpc, &modelServer{Service: s})
 	adminv1.RegisterDeploymentServiceServer(a.grpc, &deploymentServer{Service: s})
@@ -61,7 +64,7 @@ func newAdmin(s *Service, log *zap.Logger) (*admin, error) {
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return a.inside.DialContext(ctx) }),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)))
 	if err == nil {
-		a.rest, err = newREST(a.conn)
+		a.rest, err = newREST(a.conn, slices.Collect(maps.Keys(a.grpc.GetServiceInfo())))
 	}
 	if err != nil {
 		a.close()
@@ -78,12 +81,27 @@ func (a *admin) close() {
 	<-a.serving
 }
 
+// restJSON is how answers are written.
+var restJSON = protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}
+
 // newREST puts REST in front of the services.
-func newREST(conn *grpc.ClientConn) (http.Handler, error) {
+func newREST(conn *grpc.ClientConn, services []string) (http.Handler, error) {
+	bindings, err := routesOf(services)
+	if err != nil {
+		return nil, err
+	}
 	mux := runtime.NewServeMux(
+		runtime.WithMiddlewares(bindings.check),
+		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, _ int) {
+			bindings.notRouted(w, r)
+		}),
+		runtime.WithDisablePathLengthFallback(), runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
-			MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true},
+			MarshalOptions:   restJSON,
 			UnmarshalOptions: protojson.UnmarshalOptions{},
+		}),
+		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+			writeRefusal(w, err)
 		}),
 		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) {
 			switch name {
@@ -111,7 +129,7 @@ func newREST(conn *grpc.ClientConn) (http.Handler, error) {
 // ServeHTTP answers a request of either kind.
 func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ContentLength > maxAdminRequest {
-		writeStatus(w, codes.InvalidArgument, "REQUEST_TOO_LARGE", "the request is larger than the limit of %d bytes", maxAdminRequest)
+		writeRefusal(w, logos.Errorf(logos.TooLarge, "request_too_large", "the request is larger than %d bytes", maxAdminRequest))
 		return
 	}
 	id := strings.ToLower(rand.Text())
@@ -121,6 +139,9 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 		a.grpc.ServeHTTP(w, r)
 		return
+	}
+	if !printable(r.Header.Get("Authorization")) {
+		r.Header.Del("Authorization") // it is no key, and gRPC can't carry it
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	r.Body = http.MaxBytesReader(w, r.Body, maxAdminRequest)

@@ -34,6 +34,9 @@ func decodeSettings(doc json.RawMessage, err error) (*adminv1.Settings, error) {
 }
 
 func (s *settingsServer) UpdateSettings(ctx context.Context, r *adminv1.UpdateSettingsRequest) (answer *adminv1.Settings, err error) {
+	if r.GetSettings() == nil {
+		return nil, invalid("settings", "must be given")
+	}
 	mask, err := cleanMask(r.GetUpdateMask(), r.GetSettings())
 	if err != nil {
 		return nil, err
@@ -49,7 +52,7 @@ func (s *settingsServer) UpdateSettings(ctx context.Context, r *adminv1.UpdateSe
 		after := proto.CloneOf(before)
 		merge(mask, after, r.GetSettings())
 		if err := c.setSettings(ctx, after); err != nil {
-			return err
+			return inside("settings", err)
 		}
 		answer, err = decodeSettings(c.Settings(ctx))
 		return err
@@ -59,6 +62,9 @@ func (s *settingsServer) UpdateSettings(ctx context.Context, r *adminv1.UpdateSe
 
 func (c *change) setSettings(ctx context.Context, m *adminv1.Settings) error {
 	if err := c.service.validate(m); err != nil {
+		return err
+	}
+	if err := wholeSeconds("claim_lifetime", m.GetClaimLifetime()); err != nil {
 		return err
 	}
 	for i, text := range m.GetEgressCidrs() {

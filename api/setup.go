@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/egress"
@@ -49,7 +51,22 @@ func NewService(s *store.Store, inForce func(ctx context.Context, revision int64
 }
 
 // validate checks a message against the rules of its proto.
-func (s *Service) validate(m proto.Message) error { return s.validator.Validate(m) }
+func (s *Service) validate(m proto.Message, options ...protovalidate.ValidationOption) error {
+	err := s.validator.Validate(m, options...)
+	if v, ok := errors.AsType[*protovalidate.ValidationError](err); ok {
+		return violations(v)
+	}
+	return err
+}
+
+// validateGiven checks the fields of a change that are set: the others stay as they are. Those that its mask
+// does not name must be right, too.
+func (s *Service) validateGiven(m proto.Message) error {
+	return s.validate(m, protovalidate.WithFilter(protovalidate.FilterFunc(func(m protoreflect.Message, d protoreflect.Descriptor) bool {
+		f, ok := d.(protoreflect.FieldDescriptor)
+		return !ok || f.ContainingMessage() != m.Descriptor() || m.Has(f)
+	})))
+}
 
 // change makes a change and returns when it is in force here, so that what it allows works at once.
 func (s *Service) change(ctx context.Context, do func(context.Context, *store.Tx) error) error {
@@ -101,7 +118,7 @@ func (s *Service) Setup(ctx context.Context, providerName, baseURL string) (key 
 
 // AddProvider adds a provider with a credential, or a credential to a provider that is there.
 func (s *Service) AddProvider(ctx context.Context, name, baseURL, authName, authFormat string, secret logos.Secret) (id logos.ProviderID, credential logos.CredentialID, err error) {
-	if err := checkSecret(secret); err != nil {
+	if err := checkSecret("api_key", secret); err != nil {
 		return 0, 0, err
 	}
 	p, err := provider(name, baseURL, authName, authFormat)
@@ -209,7 +226,7 @@ func provider(name, baseURL, authName, authFormat string) (*logos.Provider, erro
 	if err != nil {
 		return nil, err
 	}
-	header, err := authHeader(authName)
+	header, err := authHeader("auth_name", authName)
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +303,7 @@ func oddNumber(host string) bool {
 // reservedHeaders can't carry a credential: HTTP, Envoy or Logos itself needs them.
 var reservedHeaders = []string{"host", "connection", "content-length", "content-type", "transfer-encoding", "te", "upgrade", "accept-encoding", "x-request-id", "logos-key", "logos_key", "proxy"}
 
-func authHeader(name string) (string, error) {
+func authHeader(field, name string) (string, error) {
 	if name == "" {
 		return "", nil
 	}
@@ -299,17 +316,17 @@ func authHeader(name string) (string, error) {
 		valid = valid && !strings.HasPrefix(name, prefix)
 	}
 	if !valid {
-		return "", logos.Errorf(logos.Invalid, "invalid_auth_name", "auth_name must be the name of a header for credentials, like authorization or api-key")
+		return "", logos.Errorf(logos.Invalid, "invalid_auth_name", "%s must be the name of a header for credentials, like authorization or api-key", field)
 	}
 	return name, nil
 }
 
-func checkSecret(secret logos.Secret) error {
+func checkSecret(field string, secret logos.Secret) error {
 	if len(secret) > maxSecret || !printable(string(secret)) {
-		return logos.Errorf(logos.Invalid, "invalid_api_key", "api_key must be printable ASCII of at most %d bytes", maxSecret)
+		return logos.Errorf(logos.Invalid, "invalid_api_key", "%s must be printable ASCII of at most %d bytes", field, maxSecret)
 	}
 	if strings.HasPrefix(string(secret), logos.KeyPrefix) {
-		return logos.Errorf(logos.Invalid, "invalid_api_key", "api_key is a key of Logos: give the provider's own key")
+		return logos.Errorf(logos.Invalid, "invalid_api_key", "%s is a key of Logos: give the provider's own key", field)
 	}
 	return nil
 }

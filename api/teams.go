@@ -25,9 +25,12 @@ var teams = resource[*adminv1.Team]{
 	kind: store.Teams,
 	columns: func(_ context.Context, _ *change, m, _ *adminv1.Team) (store.Columns, error) {
 		settleTeam(m)
+		if err := wholeSeconds("member_key_max_age", m.GetMemberKeyMaxAge()); err != nil {
+			return nil, err
+		}
 		return store.Columns{
 			"name": m.GetName(), "member_key_limit": m.GetMemberKeyLimit(), "member_key_max_age_s": m.GetMemberKeyMaxAge().GetSeconds(),
-		}, checkName("name", m.GetName())
+		}, named("name", m.GetName())
 	},
 	settle: func(_ context.Context, _ *change, _, after *adminv1.Team) error {
 		settleTeam(after)
@@ -42,6 +45,14 @@ func settleTeam(m *adminv1.Team) {
 	if m.MemberKeyMaxAge == nil {
 		m.MemberKeyMaxAge = durationpb.New(defaultKeyAge)
 	}
+}
+
+// wholeSeconds refuses a duration that would be stored as a shorter one.
+func wholeSeconds(field string, d *durationpb.Duration) error {
+	if d.GetNanos() != 0 {
+		return invalid(field, "must be whole seconds, like 86400s")
+	}
+	return nil
 }
 
 func (s *teamServer) GetTeam(ctx context.Context, r *adminv1.GetTeamRequest) (*adminv1.Team, error) {

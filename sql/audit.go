@@ -61,8 +61,8 @@ func (t *Tx) auditedAll(ctx context.Context, k *Kind, ids []int64, change func(c
 
 func (t *Tx) touch(k *Kind, id int64, before json.RawMessage) {
 	key := touchKey{k, id}
-	if !t.touched[key] {
-		t.touched[key] = true
+	if _, ok := t.touched[key]; !ok {
+		t.touched[key] = len(t.touches)
 		t.touches = append(t.touches, touch{k, id, before})
 	}
 }

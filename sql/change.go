@@ -24,7 +24,8 @@ type Tx struct {
 	revision int64
 
 	touches []touch // in order
-	touched map[touchKey]bool
+	touched map[touchKey]int
+	deleted []touchKey
 }
 
 // Change makes one change. All of it happens, with a new revision that every gateway is told of, or, if
@@ -37,11 +38,11 @@ func (s *Store) Change(ctx context.Context, actor Actor, do func(context.Context
 		if revision, err = q.NextRevision(ctx); err != nil {
 			return err
 		}
-		t := &Tx{store: s, tx: tx, q: q, actor: actor, revision: revision, touched: make(map[touchKey]bool)}
+		t := &Tx{store: s, tx: tx, q: q, actor: actor, revision: revision, touched: make(map[touchKey]int)}
 		if err := do(ctx, t); err != nil {
 			return err
 		}
-		if err := t.keepRoot(ctx); err != nil {
+		if err := t.KeepRoot(ctx); err != nil {
 			return err
 		}
 		if err := t.audit(ctx); err != nil {
@@ -52,8 +53,9 @@ func (s *Store) Change(ctx context.Context, actor Actor, do func(context.Context
 	return revision, expected(err)
 }
 
-// keepRoot refuses a change that ends, or dates, the last root key that works without an end.
-func (t *Tx) keepRoot(ctx context.Context) error {
+// KeepRoot refuses a change that ends, or dates, the last root key that works without an end. Every change is
+// checked so when it ends.
+func (t *Tx) KeepRoot(ctx context.Context) error {
 	had := false
 	for _, doc := range t.Before(APIKeys) {
 		var k struct {

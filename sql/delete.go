@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -58,8 +59,26 @@ func (t *Tx) deleteAll(ctx context.Context, k *Kind, ids []int64) error {
 			}
 		}
 		_, err := t.tx.Exec(ctx, "update "+k.table+" set deleted_at = now(), updated_at = now(), revision = $2 where id = any ($1)", ids, t.revision)
+		for _, id := range ids {
+			t.deleted = append(t.deleted, touchKey{k, id})
+		}
 		return err
 	})
+}
+
+// A Deletion is a resource that a change has deleted, as it was before.
+type Deletion struct {
+	Kind   *Kind
+	Before json.RawMessage
+}
+
+// Deleted returns what the change has deleted so far, in order.
+func (t *Tx) Deleted() []Deletion {
+	out := make([]Deletion, len(t.deleted))
+	for i, key := range t.deleted {
+		out[i] = Deletion{key.kind, t.touches[t.touched[key]].before}
+	}
+	return out
 }
 
 func (t *Tx) mayDelete(ctx context.Context, k *Kind, ids []int64) error {

@@ -72,7 +72,7 @@ func (k *Kind) filterSQL(filter string, args *arguments) (string, error) {
 }
 
 func badFilter(format string, args ...any) error {
-	return logos.Errorf(logos.Invalid, "invalid_filter", "filter: "+format, args...)
+	return logos.Errorf(logos.Invalid, "invalid_filter", format, args...)
 }
 
 // measure refuses a filter that would be dear to parse.
@@ -233,12 +233,16 @@ func (t *transpiler) has(args []*expr.Expr) (string, error) {
 		return "", badFilter("on the right of ':' stands a text in quotes")
 	}
 	wanted, f := args[1].GetConstExpr().GetStringValue(), t.field(args[0])
+	labels := args[0].GetIdentExpr().GetName() == "labels"
+	if wanted == "*" && labels {
+		return "(" + l + " <> '{}')", nil
+	}
 	if wanted == "*" {
 		return present(l, f)
 	}
 	r := t.args.add(wanted)
 	switch {
-	case args[0].GetIdentExpr().GetName() == "labels":
+	case labels:
 		return l + " ? " + r, nil
 	case f != nil && f.is == texts:
 		return r + " = any (" + l + ")", nil

@@ -103,7 +103,7 @@ func (q Query) refused(k *Kind, err error) error {
 	return fmt.Errorf("list %ss: %w", k.Name, err)
 }
 
-var errBadToken = logos.Errorf(logos.Invalid, "invalid_page_token", "page_token: it is none of this list: take next_page_token of the page before, with the same filter and order_by")
+var errBadToken = logos.Errorf(logos.Invalid, "invalid_page_token", "it is none of this list: take next_page_token of the page before, with the same filter and order_by")
 
 // listSQL returns the statement of a page. Postgres makes documents, which cost, after it has ordered and
 // limited the rows.
@@ -164,13 +164,13 @@ func (k *Kind) confine(in Scope, args *arguments) (conditions []string) {
 func (k *Kind) terms(orderBy string) ([]term, error) {
 	var by ordering.OrderBy
 	if err := by.UnmarshalString(orderBy); err != nil || len(by.Fields) > maxOrderTerms {
-		return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: it must be at most %d fields, like \"name desc, id\"; fields: %s", maxOrderTerms, strings.Join(k.orderable(), ", "))
+		return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "it must be at most %d fields, like \"name desc, id\"; fields: %s", maxOrderTerms, strings.Join(k.orderable(), ", "))
 	}
 	var terms []term
 	for _, f := range by.Fields {
 		i := slices.IndexFunc(k.all(), func(x field) bool { return x.name == f.Path })
 		if i < 0 || termTypes[k.all()[i].is].as == "" {
-			return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "order_by: %.64q is no field by which %ss are ordered; fields: %s", f.Path, k.Words(), strings.Join(k.orderable(), ", "))
+			return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "%.64q is no field by which %ss are ordered; fields: %s", f.Path, k.Words(), strings.Join(k.orderable(), ", "))
 		}
 		x, t := k.all()[i], termTypes[k.all()[i].is]
 		terms = append(terms, term{expr: "coalesce(" + x.expr + ", " + t.zero + ")", as: t.as, desc: f.Desc})

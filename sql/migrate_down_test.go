@@ -181,7 +181,7 @@ func TestTheFirstReleasesDataSurvivesUpDownUp(t *testing.T) {
 	if err == nil {
 		t.Fatal("data is lost without a word")
 	}
-	for _, want := range []string{"members (3)", "audit events (1)", "changed settings (1)", "which are deleted (1)", "names of deployments (2)", "which are revoked (7)", `which become "member" (7)`, "--yes"} {
+	for _, want := range []string{"members (3)", "audit events (1)", "changed settings (1)", "which are deleted (1)", "names of deployments (2)", "which are revoked (7)", `which become "member" (2)`, "--yes"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in: %v", want, err)
 		}
@@ -196,7 +196,12 @@ func TestTheFirstReleasesDataSurvivesUpDownUp(t *testing.T) {
 	}
 	delete(columns, "config_revision")
 	delete(before, "config_revision")
-	if diff := cmp.Diff(before, rows(t, conn, columns, old)); diff != "" {
+	down := maps.Clone(before)
+	down["api_keys"] = slices.Clone(before["api_keys"])
+	for i, row := range down["api_keys"] { // as version 1 calls a key that calls models, and does nothing else
+		down["api_keys"][i] = strings.Replace(row, ",service,", ",member,", 1)
+	}
+	if diff := cmp.Diff(down, rows(t, conn, columns, old)); diff != "" {
 		t.Errorf("the way down changes rows of version 1 (-before +after):\n%s", diff)
 	}
 	usable := column[string](t, conn, `select encode(hash, 'hex') || ' ' || role from api_keys where revoked_at is null order by hash`)

@@ -14,7 +14,7 @@ import (
 // A Repeat recognises a request that is made again.
 type Repeat struct {
 	RequestID string // a UUID; empty: it is not recognised
-	Digest    []byte // of the request
+	Digest    []byte // of the request, which may hold a secret: what is stored is a keyed hash of it
 }
 
 // repeated is the error that ends the change of a request that was made before.
@@ -41,8 +41,8 @@ func (t *Tx) Repeated(ctx context.Context, r Repeat) error {
 		return nil
 	case err != nil:
 		return err
-	case method != t.actor.Method || !bytes.Equal(digest, r.Digest):
-		return logos.Errorf(logos.Exists, "request_id_reused", "request_id: another request was made with it already: make a new one")
+	case method != t.actor.Method || !bytes.Equal(digest, t.keyed(r)):
+		return logos.Errorf(logos.Exists, "request_id_reused", "another request was made with it already: take a new UUID for each request")
 	}
 	return repeated{response}
 }
@@ -53,6 +53,11 @@ func (t *Tx) Remember(ctx context.Context, r Repeat, response json.RawMessage) e
 		return nil
 	}
 	_, err := t.tx.Exec(ctx, "insert into idempotent_requests (api_key_id, request_id, method, digest, response) values ($1, $2, $3, $4, $5)",
-		int64(t.actor.Key), r.RequestID, t.actor.Method, r.Digest, []byte(response))
+		int64(t.actor.Key), r.RequestID, t.actor.Method, t.keyed(r), []byte(response))
 	return err
+}
+
+func (t *Tx) keyed(r Repeat) []byte {
+	sum := t.store.hasher.Request(r.Digest)
+	return sum[:]
 }

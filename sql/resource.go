@@ -68,6 +68,14 @@ func find(ctx context.Context, db querier, k *Kind, in Scope, condition string, 
 // Words is the name of the kind, for people.
 func (k *Kind) Words() string { return strings.ReplaceAll(k.Name, "_", " ") }
 
+// Key makes names of the kind comparable: where case does not count, it is lower.
+func (k *Kind) Key(name string) string {
+	if k.anyCase != "" {
+		return strings.ToLower(name)
+	}
+	return name
+}
+
 // Insert adds a resource and returns its id.
 func (t *Tx) Insert(ctx context.Context, k *Kind, values Columns) (int64, error) {
 	values["revision"] = t.revision
@@ -115,14 +123,19 @@ func (t *Tx) UpdateSettings(ctx context.Context, values Columns) error {
 	return t.Audited(ctx, settings, 0, func(ctx context.Context) error { return t.Update(ctx, settings, 0, values) })
 }
 
-// SetGrants makes the models and grants of a profile what is given.
+// SetGrants makes the models and grants of a profile what is given, in that order.
 func (t *Tx) SetGrants(ctx context.Context, profile int64, models []int64, grants []logos.Grant) error {
-	// What stays keeps its id and place in time only if the order stays; a changed list is written anew.
-	if _, err := t.tx.Exec(ctx, "delete from profile_models where profile_id = $1 and not model_id = any ($2)", profile, models); err != nil {
+	present, err := t.ids(ctx, "select model_id from profile_models where profile_id = any ($1) order by id", []int64{profile})
+	if err != nil {
 		return err
 	}
-	if _, err := t.tx.Exec(ctx, "insert into profile_models (profile_id, model_id) select $1, m from unnest($2::bigint[]) with ordinality as u (m, n) order by n on conflict do nothing", profile, models); err != nil {
-		return err
+	if !slices.Equal(present, models) {
+		if _, err := t.tx.Exec(ctx, "delete from profile_models where profile_id = $1", profile); err != nil {
+			return err
+		}
+		if _, err := t.tx.Exec(ctx, "insert into profile_models (profile_id, model_id) select $1, m from unnest($2::bigint[]) with ordinality as u (m, n) order by n", profile, models); err != nil {
+			return err
+		}
 	}
 	providers, credentials := make([]int64, len(grants)), make([]*int64, len(grants))
 	for i, g := range grants {
@@ -131,7 +144,7 @@ func (t *Tx) SetGrants(ctx context.Context, profile int64, models []int64, grant
 	if _, err := t.tx.Exec(ctx, "delete from profile_providers where profile_id = $1", profile); err != nil {
 		return err
 	}
-	_, err := t.tx.Exec(ctx, `insert into profile_providers (profile_id, provider_id, credential_id)
-		select $1, p, c from unnest($2::bigint[], $3::bigint[]) with ordinality as u (p, c, n) order by n on conflict do nothing`, profile, providers, credentials)
+	_, err = t.tx.Exec(ctx, `insert into profile_providers (profile_id, provider_id, credential_id)
+		select $1, p, c from unnest($2::bigint[], $3::bigint[]) with ordinality as u (p, c, n) order by n`, profile, providers, credentials)
 	return err
 }

@@ -16,12 +16,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 
+	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api"
+	"github.com/ls1intum/edutelligence/logos/probe"
+	"github.com/ls1intum/edutelligence/logos/sql"
 )
 
 // serveAdmin serves the admin port until ctx ends.
 func (g *gateway) serveAdmin(ctx context.Context, listener net.Listener) error {
-	calls, err := api.NewHandler(g.service, g.token, g.settings.dataURL(), g.log)
+	prober := probe.New(g.config.Load, g.egress, g.xds, &g.probes, records{g.store}, g.settings.dataPlane())
+	calls, err := api.NewHandler(g.service, prober, g.token, g.settings.dataURL(), g.log)
 	if err != nil {
 		return err
 	}
@@ -62,6 +66,14 @@ func (g *gateway) serveAdmin(ctx context.Context, listener net.Listener) error {
 	}
 	<-stopped
 	return nil
+}
+
+// records is what trying a provider asks of the store.
+type records struct{ *store.Store }
+
+// Call returns the record of a call, whoever made it.
+func (r records) Call(ctx context.Context, id logos.CallID) (*logos.Call, error) {
+	return r.Store.Call(ctx, store.Scope{}, id)
 }
 
 // readyz is 200 when the database is migrated and Envoy has accepted and warmed the configuration.

@@ -189,6 +189,23 @@ func (s *settings) paths(r *reader) {
 	}
 }
 
+// dataPlane returns the URL at which this process reaches the data plane: Envoy may be on another machine,
+// where its admin is too.
+func (s *settings) dataPlane() string {
+	scheme := "http"
+	if s.certFile != "" {
+		scheme = "https"
+	}
+	host, port, err := net.SplitHostPort(s.listen)
+	if err != nil {
+		return scheme + "://" + s.listen
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host, _, _ = net.SplitHostPort(reachable(s.envoyAdmin))
+	}
+	return scheme + "://" + net.JoinHostPort(host, port)
+}
+
 // first returns the first path at which there is something, else the first that is not empty.
 func first(paths ...string) string {
 	for _, p := range paths {

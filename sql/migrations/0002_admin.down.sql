@@ -9,7 +9,7 @@
 -- lost: second deployments of a model at a provider, which are deleted | select count(*) from deployments d where d.deleted_at is null and exists (select from deployments e where e.model_id = d.model_id and e.provider_id = d.provider_id and e.deleted_at is null and e.id < d.id)
 -- lost: names of deployments | select count(*) from deployments where name <> ''
 -- lost: API keys with limits that version 1 does not know, which are revoked | select count(*) from api_keys k left join members m on m.id = k.member_id where k.revoked_at is null and (k.allowed_apis <> '{}' or k.allowed_models <> '{}' or k.allowed_cidrs <> '{}' or k.hash_kind <> 'secret' or m.deleted_at is not null or coalesce(m.role, k.role) = 'viewer')
--- lost: roles of API keys, which become "member" | select count(*) from api_keys where role not in ('root', 'member')
+-- lost: roles of API keys, which become "member" | select count(*) from api_keys where role not in ('root', 'member', 'service')
 -- lost: members' API keys, which become programs' | select count(*) from api_keys where member_id is not null
 -- lost: secrets that still work beside their successor | select count(*) from api_keys where previous_expires_at > now()
 -- lost: links that hand an API key over | select count(*) from api_keys where claim_expires_at > now()

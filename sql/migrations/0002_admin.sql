@@ -64,6 +64,8 @@ alter table api_keys set (fillfactor = 85); -- room beside each row, so that not
 create unique index api_keys_hash on api_keys (hash) where deleted_at is null;
 create unique index api_keys_previous_hash on api_keys (previous_hash) where deleted_at is null;
 update api_keys set name = default where name = '';
+-- Keys that were made to call models go on to do that alone; a member may make keys now.
+update api_keys set role = 'service' where role = 'member';
 create index api_keys_name on api_keys (project_id, name);
 create index api_keys_member on api_keys (member_id) where member_id is not null;
 
@@ -143,9 +145,13 @@ begin
     if coalesce(current_setting('logos.erasing', true), '') <> 'on' then
         raise exception 'audit events are append-only';
     end if;
+    if tg_level = 'STATEMENT' then
+        return null;
+    end if;
     return case when tg_op = 'DELETE' then old else new end;
 end $$;
 create trigger audit_is_append_only before update or delete on audit_events for each row execute function audit_is_append_only();
+create trigger audit_is_not_emptied before truncate on audit_events for each statement execute function audit_is_append_only();
 
 -- Answers by request id, so that a repeated create changes nothing.
 create table idempotent_requests (

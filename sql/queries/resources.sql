@@ -63,14 +63,14 @@ insert into deployments (model_id, provider_id, provider_model, revision) values
 select id from deployments where model_id = $1 and provider_id = $2 and deleted_at is null order by id limit 1;
 
 -- name: SetDeploymentCredential :exec
-update deployments set credential_id = $2, revision = $3, updated_at = now() where id = $1;
+update deployments set credential_id = $2, revision = $3, updated_at = now() where id = $1 and credential_id is distinct from $2;
 
 -- name: GrantProvider :exec
 insert into profile_providers (profile_id, provider_id, credential_id) values ($1, $2, $3) on conflict do nothing;
 
 -- name: GrantModel :one
-insert into profile_models (profile_id, model_id) values ($1, $2)
-on conflict (profile_id, model_id) do update set model_id = excluded.model_id returning id;
+with added as (insert into profile_models (profile_id, model_id) values ($1, $2) on conflict do nothing returning id)
+select id from added union all select id from profile_models where profile_id = $1 and model_id = $2;
 
 -- name: ProjectHasModels :one
 select exists (select from profile_models g join profiles f on f.id = g.profile_id

@@ -138,8 +138,8 @@ func (q *Queries) DeploymentByPair(ctx context.Context, arg DeploymentByPairPara
 }
 
 const grantModel = `-- name: GrantModel :one
-insert into profile_models (profile_id, model_id) values ($1, $2)
-on conflict (profile_id, model_id) do update set model_id = excluded.model_id returning id
+with added as (insert into profile_models (profile_id, model_id) values ($1, $2) on conflict do nothing returning id)
+select id from added union all select id from profile_models where profile_id = $1 and model_id = $2
 `
 
 type GrantModelParams struct {
@@ -409,7 +409,7 @@ func (q *Queries) ProviderExists(ctx context.Context, id int64) (bool, error) {
 }
 
 const setDeploymentCredential = `-- name: SetDeploymentCredential :exec
-update deployments set credential_id = $2, revision = $3, updated_at = now() where id = $1
+update deployments set credential_id = $2, revision = $3, updated_at = now() where id = $1 and credential_id is distinct from $2
 `
 
 type SetDeploymentCredentialParams struct {
