@@ -33,14 +33,6 @@ func newLedger(epoch string) *ledger {
 	return &ledger{epoch: epoch, has: make(map[string]map[string]string), refused: make(map[string]map[string]string), sent: make(map[string]delivery)}
 }
 
-// reopen forgets what a broken stream left open. On a new one Envoy says first what it has.
-func (l *ledger) reopen() {
-	clear(l.has)
-	clear(l.refused)
-	clear(l.sent)
-	l.doubtful = false
-}
-
 // sends notes a response. What it takes away counts as gone at once.
 func (l *ledger) sends(r *discoveryv3.DeltaDiscoveryResponse) {
 	d := delivery{kind: r.GetTypeUrl(), versions: make(map[string]string, len(r.GetResources()))}
