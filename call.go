@@ -44,6 +44,7 @@ type Decision struct {
 	Targets []DecisionTarget `json:"tg,omitempty"` // attempt n goes to Targets[n-1]
 	// Candidates explains the choice: everything considered, in order.
 	Candidates []DecisionCandidate `json:"c,omitempty"`
+	Facts      *DecisionFacts      `json:"f,omitempty"` // nil: no policy was asked
 	Refusal    string              `json:"x,omitempty"` // the error code, if the call was refused
 
 	BodyBytes int64 `json:"b,omitempty"`  // of the request, for estimates
@@ -64,6 +65,25 @@ type DecisionTarget struct {
 type DecisionCandidate struct {
 	Deployment DeploymentID `json:"d"`
 	Excluded   string       `json:"x,omitempty"` // why not; empty: kept
+
+	Profile ProfileID `json:"pr,omitempty"` // that grants it, where there are several
+	Policy  PolicyID  `json:"p,omitempty"`  // that excluded it; 0: none did
+	// What decided: the value it has and the limit, in the unit of the reason, and what they are of.
+	Have  float64 `json:"h,omitempty"`
+	Limit float64 `json:"l,omitempty"`
+	What  string  `json:"w,omitempty"`
+
+	// What was known of it.
+	Cost       int64   `json:"c,omitempty"`  // expected, in 1e-12 of the currency; 0 with no currency: not priced
+	Currency   string  `json:"cu,omitempty"` // of its price
+	Output     int64   `json:"o,omitempty"`  // tokens expected of its model
+	FirstToken int64   `json:"f,omitempty"`  // expected time to it: microseconds, median
+	SlowToken  int64   `json:"fs,omitempty"` // and 95th percentile
+	Load       float32 `json:"lo,omitempty"`
+	Stale      bool    `json:"st,omitempty"` // too few measurements
+
+	Rank  int            `json:"n,omitempty"` // 1: the first choice; 0: excluded
+	Score *DecisionScore `json:"s,omitempty"`
 }
 
 // StartTime returns Start as a time in UTC.

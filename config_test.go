@@ -91,6 +91,32 @@ func TestRefusesContradictoryResources(t *testing.T) {
 	}
 }
 
+func TestKnowsWhatAProviderHas(t *testing.T) {
+	r := resources(t)
+	r.Providers = append(r.Providers, &logos.Provider{ID: 50, BaseURL: mustURL(t, "https://fifty.example")})
+	r.Credentials = append(r.Credentials, &logos.Credential{ID: 52, Provider: 50}, &logos.Credential{ID: 51, Provider: 50})
+	r.Deployments = append(r.Deployments, &logos.Deployment{ID: 54, Model: r.Models[0].ID, Provider: 50}, &logos.Deployment{ID: 53, Model: r.Models[0].ID, Provider: 50})
+	r.Egress.Hosts = []string{"vllm.example"}
+	c, err := logos.NewConfig(1, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, credentials, deployments := c.Provider(50), c.Credentials(50), c.Deployments(50)
+	if p == nil || p.ID != 50 || len(credentials) != 2 || credentials[0].ID != 51 || len(deployments) != 2 || deployments[0].ID != 53 {
+		t.Errorf("provider 50 is %+v with %v and %v", p, credentials, deployments)
+	}
+	if c.Provider(51) != nil || c.Credentials(51) != nil || c.Deployments(51) != nil || len(c.Egress.Hosts) != 1 {
+		t.Error("a provider that is not there has something, or the allowed hosts are lost")
+	}
+	// What leads to a provider itself is one target, granted or not.
+	granted := c.Profiles(1)[0]
+	for _, route := range granted.Routes {
+		if got := logos.ProviderTarget(route.Own.Provider, nil); got.Cluster != route.Own.Cluster {
+			t.Errorf("the target of provider %d has the cluster %s, want %s", route.Own.Provider.ID, got.Cluster, route.Own.Cluster)
+		}
+	}
+}
+
 func TestStatNameKeepsToOneWordPerPart(t *testing.T) {
 	target := logos.Target{Provider: &logos.Provider{ID: 3, Name: "my.provider:x"}, Credential: &logos.Credential{ID: 4}, Deployment: &logos.Deployment{ID: 5}, Model: &logos.Model{Name: "gpt-4.1"}}
 	if got, want := target.StatName(), "my_provider_x_gpt-4_1_d5_c4"; got != want {

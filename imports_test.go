@@ -29,6 +29,13 @@ var forbidden = []struct {
 	{"xds", module + "/sql", "resources are a pure function of the configuration"},
 	{"xds", module + "/ext_proc", "ext_proc's headers come in as an option"},
 	{"xds", module + "/accesslog", "log formats come in as an option"},
+	{"egress", module + "/xds", "what may be called does not depend on who is told"},
+	{"egress", module + "/sql", "the rules come with the configuration"},
+	{"xds", module + "/egress", "addresses come in as an option"},
+	{"probe", module + "/sql", "the prober states what it needs of a store"},
+	{"probe", module + "/xds", "the prober states what it needs of Envoy"},
+	{"probe", module + "/api", "proto messages stop in api"},
+	{"ext_proc", module + "/probe", "ext_proc knows tickets, not what they are for"},
 	{"sql", module + "/api", "proto messages stop in api"},
 	{"sql", module + "/inflight", "the store knows rows, not processes"},
 }

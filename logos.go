@@ -142,6 +142,9 @@ type Provider struct {
 	Dialect    Dialect
 	AuthHeader string // lower case, e.g. "authorization"; empty: none
 	AuthFormat string // with one "{}" for the secret, e.g. "Bearer {}"
+
+	PrivacyZone PrivacyZone
+	Labels      map[string]string
 }
 
 // A Credential is one API key of a provider.
@@ -157,6 +160,13 @@ type Model struct {
 	ID       ModelID
 	Name     string
 	Endpoint string // relative path of the API it was registered with; may be empty
+
+	Capabilities  []string // e.g. "tools", "vision", "json_schema"
+	ContextWindow int64    // tokens, of prompt and answer together; 0: not known
+	// Declared, from 0 to 1; nil: not known. Those by task stand beside the overall ones.
+	Quality, Accuracy         *float64
+	TaskQuality, TaskAccuracy map[string]float64
+	Labels                    map[string]string
 }
 
 // A Deployment is a model at a provider: what a call is sent to.
@@ -172,6 +182,7 @@ type Deployment struct {
 	// off, usage of streams that report none is estimated.
 	IncludeUsage bool
 	MaxParallel  int // calls at once; 0: unlimited
+	Labels       map[string]string
 }
 
 // Egress says where providers may be beside public addresses.

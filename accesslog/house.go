@@ -173,11 +173,14 @@ const failureQuiet = 10 * time.Second
 // watchWrites refuses new calls while Envoy fails to write its logs: what can't be logged can't be billed.
 func (r *Reader) watchWrites(ctx context.Context, now time.Time) {
 	const reason = "access_log"
-	if now.Sub(r.askedFailures) < time.Second {
+	if now.Sub(r.askedFailures) < r.askFailuresEvery {
 		return
 	}
 	r.askedFailures = now
+	begin := time.Now()
 	n, err := r.envoys.WriteFailures(ctx)
+	// Envoy looks through all its counters, which are many with thousands of clusters.
+	r.askFailuresEvery = max(time.Second, 50*time.Since(begin))
 	if err != nil {
 		return // Envoy is away; so are its calls
 	}

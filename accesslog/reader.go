@@ -75,6 +75,8 @@ type Reader struct {
 	writeFailures  int64
 	failuresRoseAt time.Time
 	askedFailures  time.Time
+
+	askFailuresEvery time.Duration
 }
 
 // An epoch is one Envoy process.

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -35,7 +36,11 @@ var apiKeys = resource[*adminv1.ApiKey]{
 		settleScopes(after)
 		return settleSecret(ctx, c, before, after)
 	},
-	shown: func(c *change, answer *adminv1.ApiKey) { answer.Secret = string(c.secret) },
+	shown: func(c *change, answer *adminv1.ApiKey) {
+		if c.secret != "" {
+			answer.Secret = proto.String(string(c.secret))
+		}
+	},
 }
 
 // settleScopes writes scopes as they are shown.
@@ -58,7 +63,7 @@ func settleSecret(ctx context.Context, c *change, before, after *adminv1.ApiKey)
 	}
 	known, err := c.SameKeySecret(ctx, logos.APIKeyID(before.GetId()), logos.Secret(after.GetSecret()), after.GetSecretSha256())
 	if known {
-		after.Secret, after.SecretSha256 = "", ""
+		after.Secret, after.SecretSha256 = nil, nil
 	}
 	return err
 }
@@ -312,7 +317,7 @@ func (s *apiKeyServer) withSecret(ctx context.Context, id int64, secret logos.Se
 	}
 	m, err := s.state(ctx, id)
 	if err == nil {
-		m.Secret = string(secret)
+		m.Secret = proto.String(string(secret))
 	}
 	return m, err
 }

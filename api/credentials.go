@@ -37,7 +37,7 @@ var credentials = resource[*adminv1.Credential]{
 	settle: func(ctx context.Context, c *change, before, after *adminv1.Credential) error {
 		same, err := c.HasSecret(ctx, logos.CredentialID(before.GetId()), logos.Secret(after.GetSecret()))
 		if same {
-			after.Secret = ""
+			after.Secret = nil
 		}
 		return err
 	},

@@ -100,7 +100,7 @@ var patterns = map[string]string{
 func describe(path string, x *protovalidate.Violation) string {
 	message := x.Proto.GetMessage()
 	switch rule := x.Proto.GetRuleId(); {
-	case rule == "required", strings.HasSuffix(rule, "min_bytes") && x.FieldValue.IsValid() && x.FieldValue.String() == "":
+	case rule == "required", (strings.HasSuffix(rule, "min_bytes") || strings.HasSuffix(rule, "min_len")) && x.FieldValue.IsValid() && x.FieldValue.String() == "":
 		return "must be given"
 	case rule == "string.pattern":
 		last := path[strings.LastIndexByte(path, '.')+1:]

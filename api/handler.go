@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/ls1intum/edutelligence/logos/api/openapi"
 	"github.com/ls1intum/edutelligence/logos/probe"
 )
 
@@ -31,7 +32,7 @@ func (t SetupToken) matches(given string) bool {
 	return t != "" && subtle.ConstantTimeCompare([]byte(t), []byte(given)) == 1
 }
 
-// A Handler serves the admin port: /admin/v1, by gRPC and REST, and /logosdb.
+// A Handler serves the admin port: /admin/v1, by gRPC and REST, what describes it, and /logosdb.
 type Handler struct {
 	service *Service
 	token   SetupToken
@@ -48,8 +49,14 @@ func NewHandler(s *Service, prober *probe.Prober, token SetupToken, dataPlane *u
 	if h.admin, err = newAdmin(s, prober, log); err != nil {
 		return nil, err
 	}
+	described, err := openapi.Handler()
+	if err != nil {
+		h.Close()
+		return nil, err
+	}
+	h.mux.Handle("/openapi.json", described)
+	h.mux.Handle("/docs", described)
 	h.logosdb(h.mux)
-	h.mux.Handle("/admin/v1/", h.admin)
 	h.mux.Handle(claimPath, claimPage(s, dataPlane, log))
 	return h, nil
 }
@@ -59,7 +66,8 @@ func (h *Handler) Close() { h.admin.close() }
 
 // ServeHTTP answers a request; calls by gRPC come over HTTP/2.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.URL.Path, "/logos.admin.v1.") {
+	// Not by the mux, which redirects paths that it would write otherwise.
+	if strings.HasPrefix(r.URL.Path, "/logos.admin.v1.") || strings.HasPrefix(r.URL.Path, "/admin/v1/") {
 		h.admin.ServeHTTP(w, r)
 		return
 	}

@@ -40,7 +40,7 @@ func (g *gate) intercept(ctx context.Context, request any, info *grpc.UnaryServe
 	if ctx, err = g.admit(ctx, method); err != nil {
 		return nil, g.report(method, err)
 	}
-	if err := g.check(method, request.(proto.Message)); err != nil {
+	if err := g.check(request.(proto.Message)); err != nil {
 		return nil, g.report(method, err)
 	}
 	answer, err = handle(ctx, request)
@@ -51,13 +51,9 @@ func (g *gate) intercept(ctx context.Context, request any, info *grpc.UnaryServe
 }
 
 // check refuses requests that break the rules of their proto.
-func (g *gate) check(method string, request proto.Message) error {
+func (g *gate) check(request proto.Message) error {
 	if err := storable("", request.ProtoReflect()); err != nil {
 		return err
-	}
-	// A change may hold a part of its resource: the whole is validated when the two are one.
-	if strings.HasPrefix(method, "Update") {
-		return nil
 	}
 	return g.service.validate(request)
 }

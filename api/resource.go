@@ -214,6 +214,9 @@ func (r resource[M]) update(ctx context.Context, s *Service, m M, mask *fieldmas
 	if mask, err = cleanMask(mask, m); err != nil {
 		return answer, err
 	}
+	if err := s.validateGiven(m); err != nil {
+		return answer, inside(r.kind.Name, err)
+	}
 	err = s.do(ctx, func(ctx context.Context, c *change) error {
 		doc, err := c.Get(ctx, r.kind, c.scope, m.GetId())
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -77,8 +78,9 @@ func (t routes) check(next runtime.HandlerFunc) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, params map[string]string) {
 		p, _ := runtime.HTTPPattern(r.Context())
 		x, ok := t[r.Method+" "+p.String()]
-		if !ok {
-			writeRefusal(w, logos.Errorf(logos.NotFound, "not_found", "there is no %s %.256s", r.Method, r.URL.Path))
+		// What follows a colon is an action, also where the gateway takes it for a part of an id.
+		if !ok || slices.ContainsFunc(slices.Collect(maps.Values(params)), func(v string) bool { return v == "" || strings.Contains(v, ":") }) {
+			t.notRouted(w, r)
 			return
 		}
 		err := errors.Join(x.checkPath(params), x.checkQuery(r.URL.RawQuery, params))
@@ -160,11 +162,17 @@ func checkScalar(path string, f protoreflect.FieldDescriptor, value string) erro
 	var err error
 	switch f.Kind() {
 	case protoreflect.Int64Kind:
-		_, err = strconv.ParseInt(value, 10, 64)
+		err = decimal(value, 64)
 	case protoreflect.Int32Kind:
-		_, err = strconv.ParseInt(value, 10, 32)
+		err = decimal(value, 32)
 	case protoreflect.BoolKind:
-		_, err = strconv.ParseBool(value)
+		if value != "true" && value != "false" {
+			err = errScalar
+		}
+	case protoreflect.MessageKind: // a mask
+		if value == "" {
+			err = errScalar
+		}
 	default:
 		if !utf8.ValidString(value) {
 			return invalid(path, "must be UTF-8")
@@ -176,6 +184,17 @@ func checkScalar(path string, f protoreflect.FieldDescriptor, value string) erro
 	return nil
 }
 
+var errScalar = errors.New("written otherwise")
+
+// decimal refuses what the gateway would read as another number: 010 is 8 to it.
+func decimal(value string, bits int) error {
+	n, err := strconv.ParseInt(value, 10, bits)
+	if err == nil && strconv.FormatInt(n, 10) != value {
+		return errScalar
+	}
+	return err
+}
+
 // checkBody reads a request's body as what it shall be, and leaves it to be read again.
 func (x route) checkBody(r *http.Request) error {
 	data, err := io.ReadAll(r.Body)
@@ -183,8 +202,11 @@ func (x route) checkBody(r *http.Request) error {
 		return logos.Errorf(logos.TooLarge, "request_too_large", "the body is larger than %d bytes, or broke off", maxAdminRequest)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(data))
-	if len(bytes.TrimSpace(data)) == 0 {
+	switch empty := len(bytes.TrimSpace(data)) == 0; {
+	case empty && x.body == "*": // all of an action has defaults
 		return nil
+	case empty: // with a mask, nothing given would clear what it names
+		return invalid(x.body, "must be given, as a JSON object")
 	}
 	m := x.input.New()
 	if x.body != "*" {
@@ -203,17 +225,42 @@ func (x route) checkBody(r *http.Request) error {
 // writeRefusal writes a refusal as a google.rpc.Status in JSON.
 func writeRefusal(w http.ResponseWriter, err error) {
 	s := status.Convert(statusOf(err))
-	text, err := protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}.Marshal(s.Proto())
+	text, err := restJSON.Marshal(s.Proto())
 	if err != nil {
 		text = []byte(`{"code":13,"message":"the gateway failed","details":[]}`)
+	}
+	if s.Code() == codes.Unauthenticated {
+		w.Header().Set("WWW-Authenticate", "Bearer")
 	}
 	writeJSON(w, httpStatus(s.Code()), json.RawMessage(text))
 }
 
+// allowed are the methods that a path has.
+func (t routes) allowed(path string) (methods []string) {
+	path, action, colon := strings.Cut(path, ":")
+	if colon && action == "" {
+		return nil
+	}
+	parts := strings.Split(path, "/")
+	for key := range t {
+		method, pattern, _ := strings.Cut(key, " ")
+		pattern, its, _ := strings.Cut(pattern, ":")
+		same := func(segment, part string) bool {
+			return segment == part || strings.HasPrefix(segment, "{") && part != ""
+		}
+		if its == action && slices.EqualFunc(strings.Split(pattern, "/"), parts, same) {
+			methods = append(methods, method)
+		}
+	}
+	slices.Sort(methods)
+	return methods
+}
+
 // notRouted answers requests that no method is for.
-func notRouted(w http.ResponseWriter, r *http.Request, httpStatus int) {
-	if httpStatus == http.StatusMethodNotAllowed {
-		writeJSON(w, httpStatus, map[string]any{
+func (t routes) notRouted(w http.ResponseWriter, r *http.Request) {
+	if methods := t.allowed(r.URL.Path); len(methods) > 0 {
+		w.Header().Set("Allow", strings.Join(methods, ", "))
+		writeJSON(w, http.StatusMethodNotAllowed, map[string]any{
 			"code": codes.Unimplemented, "message": short(r.Method) + " is not for this path",
 			"details": []any{map[string]any{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": "METHOD_NOT_ALLOWED", "domain": errorDomain}},
 		})

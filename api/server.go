@@ -81,6 +81,9 @@ func (a *admin) close() {
 	<-a.serving
 }
 
+// restJSON is how answers are written.
+var restJSON = protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true}
+
 // newREST puts REST in front of the services.
 func newREST(conn *grpc.ClientConn, services []string) (http.Handler, error) {
 	bindings, err := routesOf(services)
@@ -89,13 +92,16 @@ func newREST(conn *grpc.ClientConn, services []string) (http.Handler, error) {
 	}
 	mux := runtime.NewServeMux(
 		runtime.WithMiddlewares(bindings.check),
-		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int) {
-			notRouted(w, r, httpStatus)
+		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, _ int) {
+			bindings.notRouted(w, r)
 		}),
 		runtime.WithDisablePathLengthFallback(), runtime.WithDisableHTTPMethodOverride(),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, &runtime.JSONPb{
-			MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true, EmitUnpopulated: true},
+			MarshalOptions:   restJSON,
 			UnmarshalOptions: protojson.UnmarshalOptions{},
+		}),
+		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
+			writeRefusal(w, err)
 		}),
 		runtime.WithIncomingHeaderMatcher(func(name string) (string, bool) {
 			switch name {
@@ -133,6 +139,9 @@ func (a *admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
 		a.grpc.ServeHTTP(w, r)
 		return
+	}
+	if !printable(r.Header.Get("Authorization")) {
+		r.Header.Del("Authorization") // it is no key, and gRPC can't carry it
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	r.Body = http.MaxBytesReader(w, r.Body, maxAdminRequest)

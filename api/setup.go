@@ -13,6 +13,7 @@ import (
 
 	"buf.build/go/protovalidate"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/egress"
@@ -50,12 +51,21 @@ func NewService(s *store.Store, inForce func(ctx context.Context, revision int64
 }
 
 // validate checks a message against the rules of its proto.
-func (s *Service) validate(m proto.Message) error {
-	err := s.validator.Validate(m)
+func (s *Service) validate(m proto.Message, options ...protovalidate.ValidationOption) error {
+	err := s.validator.Validate(m, options...)
 	if v, ok := errors.AsType[*protovalidate.ValidationError](err); ok {
 		return violations(v)
 	}
 	return err
+}
+
+// validateGiven checks the fields of a change that are set: the others stay as they are. Those that its mask
+// does not name must be right, too.
+func (s *Service) validateGiven(m proto.Message) error {
+	return s.validate(m, protovalidate.WithFilter(protovalidate.FilterFunc(func(m protoreflect.Message, d protoreflect.Descriptor) bool {
+		f, ok := d.(protoreflect.FieldDescriptor)
+		return !ok || f.ContainingMessage() != m.Descriptor() || m.Has(f)
+	})))
 }
 
 // change makes a change and returns when it is in force here, so that what it allows works at once.

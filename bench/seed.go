@@ -74,7 +74,10 @@ func seed(ctx context.Context, databaseURL, dir string, n size, mocks []string) 
 	if _, err := change(ctx, s.conn, s.inner); err != nil {
 		return fmt.Errorf("seed deployments, profiles and keys: %w", err)
 	}
-	_, err = s.conn.Exec(ctx, "analyze")
+	if _, err := s.conn.Exec(ctx, "analyze"); err != nil {
+		return err
+	}
+	_, err = s.conn.Exec(ctx, "checkpoint") // it would be part of the next stop
 	return err
 }
 

@@ -333,3 +333,13 @@ func TestAProbesHeaderGivesNoRights(t *testing.T) {
 	}
 	p.mustNotHold(t, "x-logos-probe")
 }
+
+func TestAProviderIsTriedThroughTLS(t *testing.T) {
+	cert, key := newAuthority(t).issue(t, t.TempDir(), "data plane")
+	g := start(t, map[string]string{"LOGOS_TLS_CERT_FILE": cert, "LOGOS_TLS_KEY_FILE": key})
+	p := newProvider(t, answersText(200, `{"data":[]}`))
+	g.setup("first", p.URL)
+	if got := g.try("providers/1", object{}); !got.OK {
+		t.Errorf("it answers %+v", got)
+	}
+}

@@ -14,10 +14,13 @@ func TestReadmeStepsAsTyped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, script, found := strings.Cut(string(text), "```sh\nA=")
-	script, _, closed := strings.Cut("A="+script, "```")
-	if !found || !closed {
-		t.Fatal("README has no steps")
+	script, steps := "", strings.Split(string(text), "```sh\nA=")
+	if len(steps) != 3 {
+		t.Fatal("README has not the steps of both the set-up calls and the admin API")
+	}
+	for _, rest := range steps[1:] {
+		block, _, _ := strings.Cut("A="+rest, "```")
+		script += block
 	}
 	g := newGateway(t, nil)
 	g.up()
@@ -35,7 +38,7 @@ func TestReadmeStepsAsTyped(t *testing.T) {
 	var answers strings.Builder
 	cmd.Stderr = &answers
 	out, err := cmd.Output()
-	if err != nil || !strings.Contains(string(out), `"choices"`) || !strings.Contains(string(out), `"usage"`) {
+	if err != nil || !strings.Contains(string(out), `"choices"`) || !strings.Contains(string(out), `"usage"`) || !strings.Contains(string(out), `"silver"`) || strings.Contains(string(out), `"code":`) {
 		t.Errorf("%v: %s\n%s", err, out, &answers)
 	}
 }

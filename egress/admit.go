@@ -9,7 +9,7 @@ import (
 )
 
 // inspectTimeout bounds how long somebody who configures a provider waits for name servers.
-const inspectTimeout = 2 * time.Second
+const inspectTimeout = time.Second
 
 // Admit says whether a provider may be configured at host and port under what the settings allow, as far as
 // its name resolves now. Where it leads later is checked later.

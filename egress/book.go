@@ -94,17 +94,20 @@ func (b *Book) entry(host string) *entry {
 	return e
 }
 
+// patience is how long a change waits for lookups.
+const patience = time.Second
+
 // Apply sets the rules and the hosts of a configuration. It returns when each host has been looked up once,
-// or after two seconds: the others follow when they can.
+// or after a second: the others follow when they can.
 func (b *Book) Apply(ctx context.Context, allow logos.Egress, hosts []string) {
 	pending := b.configure(NewRules(allow), hosts, time.Now())
 	b.signal()
-	patience := time.NewTimer(2 * time.Second)
-	defer patience.Stop()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
 	for _, done := range pending {
 		select {
 		case <-done:
-		case <-patience.C:
+		case <-timer.C:
 			return
 		case <-ctx.Done():
 			return

@@ -259,7 +259,7 @@ func TestAThousandHostsAreAFewLookupsAtOnce(t *testing.T) {
 		b := newBook(t, n, egress.Options{})
 		begin := time.Now()
 		b.Apply(t.Context(), logos.Egress{}, hosts)
-		if took := time.Since(begin); took != 2*time.Second {
+		if took := time.Since(begin); took != time.Second {
 			t.Errorf("a thousand new hosts hold a change up for %v", took)
 		}
 		time.Sleep(3 * time.Second)
@@ -268,7 +268,7 @@ func TestAThousandHostsAreAFewLookupsAtOnce(t *testing.T) {
 			b.expect(h, "443", "8.8.8.8")
 		}
 		if len(b.changes) > 150 {
-			t.Errorf("%d changes are told of in 2.5 s", len(b.changes))
+			t.Errorf("%d changes are told of in 4 s", len(b.changes))
 		}
 		before := total(n)
 		time.Sleep(3 * time.Minute)
@@ -321,7 +321,7 @@ func TestASilentNameServerHoldsUpNothingForLong(t *testing.T) {
 		b := newBook(t, n, egress.Options{})
 		begin := time.Now()
 		b.Apply(t.Context(), logos.Egress{}, []string{"p.example"})
-		if took := time.Since(begin); took > 2*time.Second {
+		if took := time.Since(begin); took > time.Second {
 			t.Errorf("a change waits for %v", took)
 		}
 		time.Sleep(5 * time.Second)

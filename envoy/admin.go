@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -47,18 +46,19 @@ func (a *Admin) Drain(ctx context.Context) error {
 
 // ActiveRequests returns how many requests the data plane works on.
 func (a *Admin) ActiveRequests(ctx context.Context) (int64, error) {
-	return a.sum(ctx, `^http\..*\.downstream_rq_active$`, func(name string) bool { return !strings.HasPrefix(name, "http.admin.") })
+	return a.sum(ctx, "Gauges", `^http\..*\.downstream_rq_active$`, func(name string) bool { return !strings.HasPrefix(name, "http.admin.") })
 }
 
 // WriteFailures returns how many writes to files, that is to access logs, have failed since Envoy's
 // start. They are lost lines.
 func (a *Admin) WriteFailures(ctx context.Context) (int64, error) {
-	return a.sum(ctx, `^filesystem\.write_failed$`, func(string) bool { return true })
+	return a.sum(ctx, "Counters", `^filesystem\.write_failed$`, func(string) bool { return true })
 }
 
-// sum adds up the counters and gauges whose name matches the filter and is wanted.
-func (a *Admin) sum(ctx context.Context, filter string, wanted func(name string) bool) (sum int64, err error) {
-	stats, err := a.stats(ctx, filter, nil)
+// sum adds up the stats of a kind whose name matches the filter and is wanted. Envoy looks through all of that
+// kind, some for each cluster.
+func (a *Admin) sum(ctx context.Context, kind, filter string, wanted func(name string) bool) (sum int64, err error) {
+	stats, err := a.stats(ctx, kind, filter)
 	for _, s := range stats {
 		if wanted(s.Name) {
 			sum += s.number()
@@ -67,7 +67,7 @@ func (a *Admin) sum(ctx context.Context, filter string, wanted func(name string)
 	return sum, err
 }
 
-// A stat is one of Envoy's counters, gauges or texts.
+// A stat is one of Envoy's counters or gauges.
 type stat struct {
 	Name  string `json:"name"`
 	Value any    `json:"value"`
@@ -80,11 +80,9 @@ func (s stat) number() int64 {
 	return i
 }
 
-// stats returns those whose name matches the filter; more is added to the query.
-func (a *Admin) stats(ctx context.Context, filter string, more url.Values) ([]stat, error) {
-	query := url.Values{"format": {"json"}, "filter": {filter}}
-	maps.Copy(query, more)
-	body, err := a.do(ctx, http.MethodGet, "/stats", query)
+// stats returns those of a kind whose name matches the filter.
+func (a *Admin) stats(ctx context.Context, kind, filter string) ([]stat, error) {
+	body, err := a.do(ctx, http.MethodGet, "/stats", url.Values{"format": {"json"}, "type": {kind}, "filter": {filter}})
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -97,86 +98,36 @@ func filtered(t *testing.T, answer string, r *http.Request) string {
 	return string(out)
 }
 
-const warmingTwo = `{"configs":[{"@type":"x","cluster":{"@type":"y","name":"d1-c1-aa"}},{"@type":"x","cluster":{"@type":"y","name":"d2-c1-bb"}}]}`
-
-func TestReadsProgressFromStats(t *testing.T) {
+func TestSaysWhetherEnvoyListens(t *testing.T) {
 	t.Parallel()
-	stat := func(name, value string) string { return `{"name":"` + name + `","value":` + value + `}` }
-	version := stat("cluster_manager.cds.version_text", `"17.3"`)
-	warms := func(n string) string { return stat("cluster_manager.warming_clusters", n) }
-	listeners := func(active, warming string) string {
-		return stat("listener_manager.total_listeners_active", active) + "," + stat("listener_manager.total_listeners_warming", warming)
-	}
-	for _, c := range []struct {
-		name      string
-		stats     []string
-		clusters  string
-		warming   []string
-		listening bool
-	}{
-		{"all is ready", []string{version, warms("0"), listeners("1", "0")}, "17.3", nil, true},
-		{"two clusters warm", []string{version, warms("2"), listeners("1", "0")}, "17.3", []string{"d1-c1-aa", "d2-c1-bb"}, true},
-		{"the listener warms", []string{version, warms("0"), listeners("0", "1")}, "17.3", nil, false},
-		{"a new listener warms beside the old", []string{version, warms("0"), listeners("1", "1")}, "17.3", nil, false},
-		{"there is no listener", []string{version, warms("0"), listeners("0", "0")}, "17.3", nil, false},
-		{"nothing has come yet", []string{warms("0"), listeners("0", "0")}, "", nil, false},
-		{"there are no stats", nil, "", nil, false},
-		{"values of other types", []string{stat("cluster_manager.cds.version_text", "5"), warms(`"2"`), listeners("null", "{}")}, "", nil, false},
-		{"histograms beside", []string{`{"histograms":{"supported_quantiles":[50]}}`, version, listeners("1", "0")}, "17.3", nil, true},
+	for answer, want := range map[string]bool{
+		`{"listener_statuses":[{"name":"data","local_address":{}}]}`: true, `{"listener_statuses":[]}`: false, `{}`: false,
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			admin := newFake(t, map[string]string{"/stats": `{"stats":[` + strings.Join(c.stats, ",") + `]}`, "/config_dump": warmingTwo})
-			clusters, warming, listening, err := admin.Progress(t.Context())
-			if clusters != c.clusters || !slices.Equal(warming, c.warming) || listening != c.listening || err != nil {
-				t.Errorf("progress is %q, %q, %t, %v; want %q, %q, %t", clusters, warming, listening, err, c.clusters, c.warming, c.listening)
-			}
-			if want := len(c.warming) > 0; slices.Contains(admin.wasAsked(), "GET /config_dump") != want {
-				t.Errorf("asked %q; the names of warming clusters are needed: %t", admin.wasAsked(), want)
-			}
-		})
-	}
-}
-
-func TestListsClusters(t *testing.T) {
-	t.Parallel()
-	admin := newFake(t, map[string]string{"/config_dump": warmingTwo, "/stats": `{"stats":[{"name":"cluster.one_p1.membership_total","value":0},{"name":"cluster.two_p2.membership_total","value":2},
-		{"name":"cluster.three_p3.membership_total","value":0},{"name":"cluster.two_p2.membership_healthy","value":0},{"name":"cluster.two.x.membership_total","value":0}]}`})
-	if got, err := admin.Vacant(t.Context()); !slices.Equal(got, []string{"one_p1", "three_p3"}) || err != nil {
-		t.Errorf("the clusters without hosts are %q, %v", got, err)
-	}
-	if got, err := admin.Active(t.Context()); !slices.Equal(got, []string{"d1-c1-aa", "d2-c1-bb"}) || err != nil {
-		t.Errorf("the active clusters are %q, %v", got, err)
-	}
-	admin = newFake(t, map[string]string{"/config_dump": "{}", "/stats": `{"stats":[]}`})
-	vacant, err := admin.Vacant(t.Context())
-	active, err2 := admin.Active(t.Context())
-	if len(vacant)+len(active) != 0 || err != nil || err2 != nil {
-		t.Errorf("of no clusters, %q are without hosts and %q active, %v, %v", vacant, active, err, err2)
-	}
-	admin = newFake(t, nil)
-	_, err = admin.Vacant(t.Context())
-	if _, err2 = admin.Active(t.Context()); err == nil || err2 == nil {
-		t.Errorf("an admin that fails gives %v and %v", err, err2)
-	}
-}
-
-func TestSaysThatProgressIsNotKnown(t *testing.T) {
-	t.Parallel()
-	const one = `{"stats":[{"name":"cluster_manager.warming_clusters","value":1},{"name":"cluster_manager.cds.version_text","value":"1"}]}`
-	for name, answers := range map[string]map[string]string{
-		"no stats": {}, "stats that are no JSON": {"/stats": "x"}, "stats that are cut": {"/stats": one[:40]},
-		"no dump": {"/stats": one}, "a dump that is no JSON": {"/stats": one, "/config_dump": "x"},
-	} {
-		admin := newFake(t, answers)
-		if clusters, warming, _, err := admin.Progress(t.Context()); err == nil {
-			t.Errorf("%s gives %q, %q and no error", name, clusters, warming)
+		if got, err := newFake(t, map[string]string{"/listeners": answer}).Listening(t.Context()); got != want || err != nil {
+			t.Errorf("%s: Envoy listens: %t, %v", answer, got, err)
 		}
 	}
-	gone := envoy.NewAdmin(freeAddress(t))
-	defer gone.Close()
-	if _, _, _, err := gone.Progress(t.Context()); err == nil {
-		t.Error("an Envoy that is not there makes progress")
+	for name, answers := range map[string]map[string]string{"no answer": nil, "an answer that is no JSON": {"/listeners": "data::1"}} {
+		if got, err := newFake(t, answers).Listening(t.Context()); got || err == nil {
+			t.Errorf("%s: Envoy listens: %t, %v", name, got, err)
+		}
+	}
+}
+
+func TestListsTheVersionsOfClusters(t *testing.T) {
+	t.Parallel()
+	dump := `{"configs":[{"@type":"x","version_info":"v1","cluster":{"@type":"y","name":"d1-c1-aa"}},{"@type":"x","version_info":"v2","cluster":{"@type":"y","name":"d2-c1-bb"}}]}`
+	got, err := newFake(t, map[string]string{"/config_dump": dump}).Clusters(t.Context())
+	if want := map[string]string{"d1-c1-aa": "v1", "d2-c1-bb": "v2"}; !maps.Equal(got, want) || err != nil {
+		t.Errorf("the clusters are %v, %v; want %v", got, err, want)
+	}
+	if got, err := newFake(t, map[string]string{"/config_dump": "{}"}).Clusters(t.Context()); len(got) != 0 || err != nil {
+		t.Errorf("of no clusters there are %v, %v", got, err)
+	}
+	for name, answers := range map[string]map[string]string{"no answer": nil, "a dump that is no JSON": {"/config_dump": "x"}, "a dump that is cut": {"/config_dump": dump[:40]}} {
+		if got, err := newFake(t, answers).Clusters(t.Context()); err == nil {
+			t.Errorf("%s gives %v and no error", name, got)
+		}
 	}
 }
 

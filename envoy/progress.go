@@ -4,78 +4,63 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
-	"strings"
 )
 
-// Progress returns which version of the clusters Envoy accepted last, the names of those that still warm,
-// and whether a listener of the data plane is up and none is warming.
-func (a *Admin) Progress(ctx context.Context) (clusters string, warming []string, listening bool, err error) {
-	stats, err := a.stats(ctx, `^(cluster_manager\.(warming_clusters|cds\.version_text)|listener_manager\.total_listeners_(active|warming))$`, url.Values{"type": {"All"}})
-	if err != nil {
-		return "", nil, false, err
+// Listening says whether a listener of the data plane is up. Envoy lists those that have all they need.
+func (a *Admin) Listening(ctx context.Context) (bool, error) {
+	var listeners struct {
+		Statuses []json.RawMessage `json:"listener_statuses"`
 	}
-	values := make(map[string]stat, len(stats))
-	for _, s := range stats {
-		values[s.Name] = s
-	}
-	clusters, _ = values["cluster_manager.cds.version_text"].Value.(string)
-	active := values["listener_manager.total_listeners_active"].number()
-	pending := values["listener_manager.total_listeners_warming"].number()
-	if values["cluster_manager.warming_clusters"].number() > 0 {
-		warming, err = a.warming(ctx)
-	}
-	return clusters, warming, active > 0 && pending == 0, err
+	err := a.read(ctx, "/listeners", url.Values{"format": {"json"}}, &listeners)
+	return len(listeners.Statuses) > 0, err
 }
 
-// Vacant returns the stat names of the clusters that have no host: their name does not resolve. Envoy
-// fails a call that it sends there without trying the next target.
-func (a *Admin) Vacant(ctx context.Context) ([]string, error) {
-	const prefix, suffix = "cluster.", ".membership_total"
-	stats, err := a.stats(ctx, `^cluster\.[^.]+\.membership_total$`, nil)
-	if err != nil {
-		return nil, err
-	}
-	var vacant []string
-	for _, s := range stats {
-		if s.number() == 0 {
-			vacant = append(vacant, strings.TrimSuffix(strings.TrimPrefix(s.Name, prefix), suffix))
+// Clusters returns the versions of the clusters that Envoy has taken, warmed or not, by name. With many
+// clusters it is much to ask.
+func (a *Admin) Clusters(ctx context.Context) (map[string]string, error) {
+	versions := make(map[string]string)
+	// A cluster of which a new version warms is in both; the new one counts.
+	for _, part := range []string{"dynamic_active_clusters", "dynamic_warming_clusters"} {
+		more, err := a.dumped(ctx, part)
+		if err != nil {
+			return nil, err
 		}
+		maps.Copy(versions, more)
 	}
-	return vacant, nil
+	return versions, nil
 }
 
-// warming returns the names of the clusters that still warm.
-func (a *Admin) warming(ctx context.Context) ([]string, error) {
-	return a.dumped(ctx, "dynamic_warming_clusters")
-}
-
-// Active returns the names of the clusters that Envoy has taken and warmed. With many clusters it is much
-// to ask; Progress says the same as long as nothing is refused.
-func (a *Admin) Active(ctx context.Context) ([]string, error) {
-	return a.dumped(ctx, "dynamic_active_clusters")
-}
-
-// dumped returns the names of the clusters in a part of Envoy's configuration.
-func (a *Admin) dumped(ctx context.Context, part string) ([]string, error) {
-	body, err := a.do(ctx, http.MethodGet, "/config_dump", url.Values{"resource": {part}, "mask": {"cluster.name"}})
-	if err != nil {
-		return nil, err
-	}
+// dumped returns the versions of the clusters in a part of Envoy's configuration, by name.
+func (a *Admin) dumped(ctx context.Context, part string) (map[string]string, error) {
 	var dump struct {
 		Configs []struct {
+			Version string `json:"version_info"`
 			Cluster struct {
 				Name string `json:"name"`
 			} `json:"cluster"`
 		} `json:"configs"`
 	}
-	if err := json.Unmarshal(body, &dump); err != nil {
-		return nil, fmt.Errorf("read Envoy's clusters: %w", err)
+	if err := a.read(ctx, "/config_dump", url.Values{"resource": {part}, "mask": {"cluster.name,version_info"}}, &dump); err != nil {
+		return nil, err
 	}
-	var names []string
+	versions := make(map[string]string, len(dump.Configs))
 	for _, c := range dump.Configs {
-		names = append(names, c.Cluster.Name)
+		versions[c.Cluster.Name] = c.Version
 	}
-	return names, nil
+	return versions, nil
+}
+
+// read decodes a page in JSON.
+func (a *Admin) read(ctx context.Context, path string, query url.Values, into any) error {
+	body, err := a.do(ctx, http.MethodGet, path, query)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return fmt.Errorf("read Envoy's %s: %w", path, err)
+	}
+	return nil
 }

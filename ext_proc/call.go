@@ -115,7 +115,7 @@ func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
 		return nil, &refusal{decision: d, err: asRefusal(err)}
 	}
 	api := c.route.API
-	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model, Scope: c.key.Models, Inactive: c.server.cfg.Inactive}, c.server.active)
+	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model, Scope: c.key.Models}, policy.Live{Active: c.server.active, Inactive: c.server.cfg.Inactive})
 	d.Candidates = choice.Candidates
 	if len(choice.Targets) == 0 {
 		return nil, &refusal{decision: d, err: c.noTarget(&choice, name, api)}

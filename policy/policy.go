@@ -1,45 +1,106 @@
 // Package policy turns a call into an ordered list of targets, and says of every deployment that it
-// considered why it was kept or not. It is pure: configuration and facts in, choice out. It does not
-// know Envoy, time or money; ext_proc calls it once a call.
+// considered why it was kept or not. It is pure: configuration and facts in, choice out. It knows neither
+// Envoy nor the database, reads no clock and draws no chance of its own: what is measured and the seed come
+// as arguments, and equal arguments give equal choices. ext_proc calls it once a call.
 package policy
 
 import (
-	"cmp"
-	"slices"
-	"strings"
+	"time"
 
 	"github.com/ls1intum/edutelligence/logos"
-	"github.com/ls1intum/edutelligence/logos/dialect"
+	"github.com/ls1intum/edutelligence/logos/policy/signals"
 )
 
-// MaxTargets bounds how many targets a call is given, and so its attempts.
+// MaxTargets bounds how many targets a call is given.
 const MaxTargets = 3
 
-// The reasons why a deployment is not used.
+// The reasons why a deployment is not used, whatever the policies say. Those of policies are the names of
+// constraints, and the two for rules.
 const (
-	NoCredential = "no_credential"  // neither it nor the profile has a credential for its provider
-	APINotServed = "api_not_served" // it does not serve the API that was called
-	NotActive    = "not_active"     // Envoy has not made its cluster ready yet
-	OverLimit    = "over_limit"     // MaxTargets others come first
+	NoCredential  = "no_credential"  // neither it nor the profile has a credential for its provider
+	APINotServed  = "api_not_served" // it does not serve the API that was called
+	NotActive     = "not_active"     // Envoy has not made its cluster ready yet
+	Unhealthy     = "unhealthy"      // its breaker is open, or it is drained
+	OverBudget    = "over_budget"    // a budget has no room for what the call costs there
+	ContextLength = "context_length" // the request and its answer do not fit into the model's context window
+	OverLimit     = "over_limit"     // as many others as a call is given come first
 	// Its provider's host has no address, or none that is allowed.
 	HostNotResolved = "host_not_resolved"
 	HostNotAllowed  = "host_not_allowed"
+	NotCompiled     = "not_compiled" // the policies were compiled for a configuration without it
+
+	RuleBroken = "rule"       // a rule does not hold
+	RuleFailed = "rule_error" // a rule could not be evaluated
 )
 
 // Auto is the model name that asks for a choice among all models.
 const Auto = "auto"
 
-// A Request is what a choice depends on.
+// defaultOutput is how many tokens are expected of an answer of which nothing is known.
+const defaultOutput = 500
+
+// A Request is what a choice depends on, of the request.
 type Request struct {
-	API   logos.API
-	Model *logos.Model    // nil: any model that the profile may use
-	Scope []logos.ModelID // of the key; empty: all
-	// Inactive says why a target is not active; nil: [NotActive].
-	Inactive func(*logos.Target) string
+	API    logos.API
+	Model  *logos.Model    // nil: any model that the profile may use
+	Scope  []logos.ModelID // of the key; empty: all
+	Policy string          // that the call names; empty: none
+
+	Name                            string // of the model, as the caller gave it
+	Stream, Tools, Images           bool
+	JSONSchema                      bool
+	InputTokens                     int64 // estimate; 0: not known
+	MaxTokens                       int64 // the caller's limit of the output; 0: none
+	OutputTokens                    int64 // expected, a quantile; 0: not known
+	Signals                         signals.Signals
+	SessionHash, PrefixHash         uint64             // of the session, and of how the prompt begins; 0: none
+	SessionDeployment, PrefixServed logos.DeploymentID // that served them before; 0: not known
+	Incumbent                       logos.DeploymentID // chosen last for such calls; 0: none
+	Seed                            uint64             // of all chance, see [Seed]
 }
 
-func (r *Request) inScope(id logos.ModelID) bool {
-	return len(r.Scope) == 0 || slices.Contains(r.Scope, id)
+// A Caller is what a choice depends on, of who calls.
+type Caller struct {
+	Team        logos.TeamID // 0: none
+	Project     logos.ProjectID
+	Key         logos.APIKeyID
+	Profile     logos.ProfileID // that the call names or its key is bound to; 0: none
+	TeamName    string
+	ProjectName string
+	ProfileName string
+	KeyName     string
+	Labels      map[string]string // of team, project and key
+	HasEndUser  bool
+}
+
+// Live is what is known of targets at this moment.
+type Live struct {
+	// Active says whether Envoy is ready for a cluster.
+	Active func(cluster string) bool
+	// Inactive says why a target is not active; nil: [NotActive].
+	Inactive func(*logos.Target) string
+	// State returns what is measured of a target, for calls with that much input. Nil: nothing is.
+	State func(t *logos.Target, inputTokens int64) State
+}
+
+// inactive says why a target can't be called.
+func (l *Live) inactive(t *logos.Target) string {
+	if l.Inactive == nil {
+		return NotActive
+	}
+	return l.Inactive(t)
+}
+
+// A State is what is measured of a target. The zero value is a healthy one of which nothing is known.
+type State struct {
+	Unhealthy     string // why, e.g. "breaker_open" or "drained"; empty: it is healthy
+	OverBudget    bool
+	FirstToken    time.Duration // expected time to the first token, median; 0: not known
+	FirstTokenP95 time.Duration // and 95th percentile
+	Load          float64       // share of its capacity in use; may be above 1
+	Stale         bool          // there are too few recent measurements
+	OutputTokens  int64         // expected of its model, a quantile; 0: see the request
+	Rates         *Rates        // nil: it has no price
 }
 
 // A Choice is an ordered list of targets, with its explanation.
@@ -48,97 +109,15 @@ type Choice struct {
 	Profile    *logos.Access // under which the first target was granted
 	Candidates []logos.DecisionCandidate
 	Granted    bool // some profile grants the model asked for, and the key's scope has it
+
+	Facts      *logos.DecisionFacts // nil: there was no set of policies
+	Attempts   logos.AttemptLimits
+	Scheduling logos.Scheduling
 }
 
-// Choose orders what the profiles grant, by id of the deployment. Each target is used at most once, and
-// only if active says that Envoy is ready for its cluster.
-func Choose(profiles []*logos.Access, r Request, active func(cluster string) bool) Choice {
-	var c Choice
-	var found []granted
-	for _, profile := range profiles {
-		if r.Model != nil && !r.inScope(r.Model.ID) {
-			continue
-		}
-		if r.Model != nil {
-			candidates, ok := profile.Candidates[r.Model.ID]
-			c.Granted = c.Granted || ok
-			found = appendGranted(found, profile, candidates)
-			continue
-		}
-		for _, id := range profile.Models {
-			if !r.inScope(id) {
-				continue
-			}
-			c.Granted = true
-			found = appendGranted(found, profile, profile.Candidates[id])
-		}
-	}
-	if len(profiles) > 1 || r.Model == nil {
-		slices.SortStableFunc(found, func(x, y granted) int { return cmp.Compare(x.Deployment.ID, y.Deployment.ID) })
-	}
-	c.Candidates = make([]logos.DecisionCandidate, 0, len(found))
-	for _, g := range found {
-		if g.Target != nil && slices.Contains(c.Targets, g.Target) {
-			continue // granted by another profile too
-		}
-		reason := excluded(g, r, active)
-		if reason == "" && len(c.Targets) == MaxTargets {
-			reason = OverLimit
-		}
-		candidate := logos.DecisionCandidate{Deployment: g.Deployment.ID, Excluded: reason}
-		if reason != "" && slices.Contains(c.Candidates, candidate) {
-			continue
-		}
-		c.Candidates = append(c.Candidates, candidate)
-		if reason != "" {
-			continue
-		}
-		if c.Profile == nil {
-			c.Profile = g.profile
-		}
-		c.Targets = append(c.Targets, g.Target)
-	}
-	return c
-}
-
-// Explain says in one line why no candidate was left.
-func (c *Choice) Explain() string {
-	if len(c.Candidates) == 0 {
-		return "it has no deployment"
-	}
-	reasons := make([]string, 0, len(c.Candidates))
-	for _, x := range c.Candidates {
-		reasons = append(reasons, "deployment "+logos.FormatID(x.Deployment)+": "+x.Excluded)
-		if len(reasons) == 20 {
-			break
-		}
-	}
-	return strings.Join(reasons, "; ")
-}
-
-// granted is a candidate with the profile that grants it.
-type granted struct {
-	logos.Candidate
-	profile *logos.Access
-}
-
-func appendGranted(list []granted, profile *logos.Access, candidates []logos.Candidate) []granted {
-	for _, c := range candidates {
-		list = append(list, granted{c, profile})
-	}
-	return list
-}
-
-func excluded(g granted, r Request, active func(string) bool) string {
-	switch {
-	case g.Target == nil:
-		return g.Excluded
-	case !dialect.Serves(g.Target, r.API):
-		return APINotServed
-	case !active(g.Target.Cluster) && r.Inactive != nil:
-		return r.Inactive(g.Target)
-	case !active(g.Target.Cluster):
-		return NotActive
-	}
-	return ""
+// Choose orders what the profiles grant, by id of the deployment: the choice without policies. Each target is
+// used at most once, and only if it is active.
+func Choose(profiles []*logos.Access, r Request, live Live) Choice {
+	var none *Set
+	return none.Choose(profiles, &r, &Caller{}, live)
 }

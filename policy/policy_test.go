@@ -86,7 +86,7 @@ func TestChoose(t *testing.T) {
 		{name: "only the second has a credential", profiles: []*logos.Access{profile(1, granted{gpt: {without(1, policy.NoCredential)}}), profile(2, granted{gpt: {one}})}, model: gpt, targets: "d1", profile: 2, candidates: "1:no_credential 1", granted: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got := policy.Choose(c.profiles, policy.Request{API: logos.APIChat, Model: c.model}, func(cluster string) bool { return cluster != c.inactive })
+			got := policy.Choose(c.profiles, policy.Request{API: logos.APIChat, Model: c.model}, policy.Live{Active: func(cluster string) bool { return cluster != c.inactive }})
 			var targets, candidates []string
 			for _, target := range got.Targets {
 				targets = append(targets, target.Cluster)
@@ -114,7 +114,7 @@ func TestChoose(t *testing.T) {
 func TestSaysWhyATargetIsNotActive(t *testing.T) {
 	one, two := candidate(1, openai), candidate(2, openai)
 	why := func(t *logos.Target) string { return policy.HostNotAllowed + " " + t.Cluster }
-	got := policy.Choose([]*logos.Access{profile(1, granted{gpt: {one, two}})}, policy.Request{API: logos.APIChat, Model: gpt, Inactive: why}, func(cluster string) bool { return cluster != "d1" })
+	got := policy.Choose([]*logos.Access{profile(1, granted{gpt: {one, two}})}, policy.Request{API: logos.APIChat, Model: gpt}, policy.Live{Active: func(cluster string) bool { return cluster != "d1" }, Inactive: why})
 	want := []logos.DecisionCandidate{{Deployment: 1, Excluded: "host_not_allowed d1"}, {Deployment: 2}}
 	if diff := cmp.Diff(want, got.Candidates); diff != "" {
 		t.Errorf("candidates differ (-want +got):\n%s", diff)
@@ -125,7 +125,7 @@ func TestNamesACandidateOnceThatTwoProfilesGrant(t *testing.T) {
 	one, two, three, four := candidate(1, openai), candidate(2, openai), candidate(3, openai), candidate(4, openai)
 	both := []*logos.Access{profile(1, granted{gpt: {one, two, three, four}}), profile(2, granted{gpt: {one, two, three, four}})}
 	for _, inactive := range []string{"", "d1"} {
-		got := policy.Choose(both, policy.Request{API: logos.APIChat, Model: gpt}, func(cluster string) bool { return cluster != inactive })
+		got := policy.Choose(both, policy.Request{API: logos.APIChat, Model: gpt}, policy.Live{Active: func(cluster string) bool { return cluster != inactive }})
 		if len(got.Candidates) != 4 {
 			t.Errorf("with %q inactive, the candidates are %+v, want each of four once", inactive, got.Candidates)
 		}
@@ -135,7 +135,7 @@ func TestNamesACandidateOnceThatTwoProfilesGrant(t *testing.T) {
 func TestChoosingLeavesTheProfilesAsTheyAre(t *testing.T) {
 	two, one := candidate(2, openai), candidate(1, openai)
 	profiles := []*logos.Access{profile(1, granted{gpt: {two}, llama: {one}}), profile(2, granted{gpt: {one, two}})}
-	policy.Choose(profiles, policy.Request{API: logos.APIChat}, func(string) bool { return true })
+	policy.Choose(profiles, policy.Request{API: logos.APIChat}, policy.Live{Active: func(string) bool { return true }})
 	if got := profiles[1].Candidates[gpt.ID]; got[0].Deployment.ID != 1 || got[1].Deployment.ID != 2 || profiles[0].Candidates[gpt.ID][0].Deployment.ID != 2 {
 		t.Errorf("the candidates became %+v", got)
 	}
@@ -177,7 +177,7 @@ func TestChoosesWithinTheKeysScopeAlone(t *testing.T) {
 	}{
 		{nil, []logos.ModelID{2}, "d2"}, {nil, []logos.ModelID{1, 9}, "d1 d3"}, {nil, []logos.ModelID{9}, ""}, {gpt, []logos.ModelID{1}, "d1 d3"}, {gpt, []logos.ModelID{2}, ""},
 	} {
-		choice := policy.Choose(profiles, policy.Request{API: logos.APIChat, Model: c.model, Scope: c.scope}, func(string) bool { return true })
+		choice := policy.Choose(profiles, policy.Request{API: logos.APIChat, Model: c.model, Scope: c.scope}, policy.Live{Active: func(string) bool { return true }})
 		var got []string
 		for _, target := range choice.Targets {
 			got = append(got, target.Cluster)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,48 +77,22 @@ type Resources struct {
 	Listeners []*listenerv3.Listener
 	Routes    []*routev3.RouteConfiguration
 	Secrets   []*tlsv3.Secret
-
-	places []place // of clusters that lead to targets
 }
 
 // Build makes the resources for one Envoy process. extra holds targets that are no longer in the
 // configuration but may still be named by a call under way.
 func Build(cfg *logos.Config, extra []*logos.Target, o Options, epoch string) (*Resources, error) {
-	targets := append(append([]*logos.Target(nil), cfg.Targets()...), extra...)
-	b := builder{o: o, scrubbed: credentialHeaders(targets)}
-	r := &Resources{}
-	r.Clusters = append(r.Clusters, b.unixCluster(extProcCluster, o.ExtProcSocket))
-	if o.AdminRoute != "" {
-		r.Clusters = append(r.Clusters, b.adminCluster())
-	}
-	known := make(map[string]bool)
-	secrets := make(map[logos.CredentialID]bool)
-	for _, t := range targets {
-		if known[t.Cluster] {
-			continue
-		}
-		known[t.Cluster] = true
-		c := b.cluster(t)
-		r.places = append(r.places, b.locate(c, t))
-		r.Clusters = append(r.Clusters, c)
-		if c := t.Credential; injects(t) && !secrets[c.ID] {
-			secrets[c.ID] = true
-			r.Secrets = append(r.Secrets, secret(t))
-		}
-	}
-	r.Endpoints = b.assignments(r.places)
-	if o.CertFile != "" {
-		r.Secrets = append(r.Secrets, b.listenerSecret())
-	}
-	listener, err := b.listener(epoch)
+	a := assembler{o: o}
+	set, err := a.assemble(slices.Concat(cfg.Targets(), extra))
 	if err != nil {
 		return nil, err
 	}
-	r.Listeners = []*listenerv3.Listener{listener}
-	r.Routes = []*routev3.RouteConfiguration{b.route()}
-	if b.err != nil {
-		return nil, fmt.Errorf("build Envoy's resources: %w", b.err)
+	listener, err := a.listenerFor(epoch)
+	if err != nil {
+		return nil, err
 	}
+	r := set.resources()
+	r.Listeners = []*listenerv3.Listener{listener.resource}
 	return r, nil
 }
 

@@ -42,28 +42,18 @@ func (b *builder) locate(c *clusterv3.Cluster, t *logos.Target) place {
 	return p
 }
 
-// assignments holds the addresses of every place. One that has none is there too, or Envoy would wait for it.
-func (b *builder) assignments(places []place) []*endpointv3.ClusterLoadAssignment {
-	list := make([]*endpointv3.ClusterLoadAssignment, len(places))
-	for i := range places {
-		p := &places[i]
-		p.addresses = b.o.Addresses(p.host, p.port)
-		if _, err := strconv.ParseUint(p.port, 10, 16); err != nil && b.err == nil {
-			b.err = err
-		}
-		list[i] = p.assignment()
-	}
-	return list
-}
-
 // assignment makes one logical host of all addresses: one that can't be reached is passed over for the next
-// (RFC 8305), and no address is chosen by chance that others of the same provider would not have.
-func (p *place) assignment() *endpointv3.ClusterLoadAssignment {
+// (RFC 8305), and no address is chosen by chance that others of the same provider would not have. A place
+// that has none has an assignment too, or Envoy would wait for it.
+func (b *builder) assignment(p *place) *endpointv3.ClusterLoadAssignment {
 	a := &endpointv3.ClusterLoadAssignment{ClusterName: p.service}
+	port, err := strconv.ParseUint(p.port, 10, 16)
+	if err != nil && b.err == nil {
+		b.err = err
+	}
 	if len(p.addresses) == 0 {
 		return a
 	}
-	port, _ := strconv.ParseUint(p.port, 10, 16) // as assignments has checked
 	e := &endpointv3.Endpoint{Address: socketAddress(p.addresses[0].String(), uint32(port))}
 	for _, next := range p.addresses[1:] {
 		e.AdditionalAddresses = append(e.AdditionalAddresses, &endpointv3.Endpoint_AdditionalAddress{Address: socketAddress(next.String(), uint32(port))})

@@ -52,11 +52,10 @@ func (s *Server) hold(t *logos.Target) (done <-chan struct{}, err error) {
 		return s.whenDone, nil
 	}
 	h.target = t // its credential may have changed
-	if err := s.push(); err != nil {
+	if _, err := s.push(); err != nil {
 		delete(s.held, t.Cluster)
 		return nil, err
 	}
-	s.signal()
 	return s.whenDone, nil
 }
 
@@ -79,8 +78,7 @@ func (s *Server) configured(t *logos.Target) bool {
 	return slices.ContainsFunc(s.config.Targets(), func(c *logos.Target) bool { return c.Cluster == t.Cluster })
 }
 
-// heldTargets returns those that are held, for pushes. They go before lingering ones of the same name or
-// credential, which may be older. s.mu is held.
+// heldTargets returns those that are held. s.mu is held.
 func (s *Server) heldTargets() []*logos.Target {
 	var list []*logos.Target
 	for _, name := range slices.Sorted(maps.Keys(s.held)) {

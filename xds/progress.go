@@ -2,30 +2,18 @@ package xds
 
 import (
 	"context"
-	"fmt"
-	"hash/fnv"
-	"slices"
-	"strings"
+	"errors"
+	"maps"
 	"time"
 
-	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
-	"google.golang.org/protobuf/proto"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"go.uber.org/zap"
 )
 
-// clustersHash tells whether a push changes clusters. Their order does not: Envoy is not told of it, and a
-// version of which it is not told is waited for in vain.
-func clustersHash(r *Resources) (uint64, error) {
-	h := fnv.New64a()
-	byName := func(x, y *clusterv3.Cluster) int { return strings.Compare(x.GetName(), y.GetName()) }
-	for _, c := range slices.SortedFunc(slices.Values(r.Clusters), byName) {
-		b, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
-		if err != nil {
-			return 0, fmt.Errorf("cluster %s: %w", c.GetName(), err)
-		}
-		h.Write(b)
-	}
-	return h.Sum64(), nil
-}
+const (
+	pollEvery = 10 * time.Millisecond // while the listener is not up
+	idlePoll  = time.Second           // for clusters that may go
+)
 
 // Run follows what Envoy makes of the pushes until ctx ends.
 func (s *Server) Run(ctx context.Context) error {
@@ -38,130 +26,122 @@ func (s *Server) Run(ctx context.Context) error {
 		case <-s.wake:
 		case <-timer.C:
 		}
+		begin := time.Now()
 		s.dropUnused()
 		next := idlePoll
-		if s.follow(ctx) || s.lookAgain(ctx) {
+		if s.follow(ctx) {
 			next = pollEvery
+		}
+		// At its start Envoy asks for each secret by itself: what a thousand messages say is taken in together.
+		select {
+		case <-ctx.Done():
+		case <-time.After(2 * time.Since(begin)):
 		}
 		timer.Reset(next)
 	}
 }
 
-// follow asks Envoy how far it is, and says whether something is pending.
-func (s *Server) follow(ctx context.Context) (pending bool) {
+// follow takes in what Envoy has said, and says whether to look again soon.
+func (s *Server) follow(ctx context.Context) (again bool) {
 	s.mu.Lock()
-	want, names, pushes, settled, connected, rejected := s.clusters, s.names, s.pushes, s.settled, len(s.streams) > 0, s.rejected != nil
+	if s.stale {
+		s.examine()
+	}
+	l, said, connected := s.current, s.said, len(s.streams) > 0
 	s.mu.Unlock()
-	if settled || want == "" || !connected {
+	switch {
+	case !connected:
 		return false
+	case l.doubtful:
+		return !s.resolveDoubt(ctx, l)
+	case said && !l.listening:
+		return !s.hearListener(ctx, l)
 	}
-	if rejected {
-		s.followRejected(ctx, names, pushes)
-		return false // it stays so until the next push
-	}
-	accepted, warming, listening, err := s.admin.Progress(ctx)
-	if err != nil || accepted != want {
-		return true
-	}
-	vacant, err := s.admin.Vacant(ctx)
-	if err != nil {
-		return true
-	}
-	active := activeClusters(names, warming, vacant)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pushes != pushes {
-		return true // a newer push came meanwhile
-	}
-	s.setActive(active, len(vacant) > 0)
-	if len(warming) > 0 || !listening {
-		return true
-	}
-	s.settled = true
-	s.finish()
 	return false
 }
 
-// followRejected finds out what Envoy took of a push that it refused in part.
-func (s *Server) followRejected(ctx context.Context, names map[string]string, pushes int64) {
-	has, err := s.admin.Active(ctx)
-	if err != nil {
-		return
-	}
-	vacant, err := s.admin.Vacant(ctx)
-	if err != nil {
-		return
-	}
-	wanted := activeClusters(names, nil, vacant)
-	active := make(map[string]struct{}, len(has))
-	for _, name := range has {
-		if _, ok := wanted[name]; ok {
-			active[name] = struct{}{}
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.pushes == pushes {
-		s.setActive(active, len(vacant) > 0)
-	}
-}
-
-// activeClusters returns those that neither warm nor lack a host.
-func activeClusters(names map[string]string, warming, vacant []string) map[string]struct{} {
-	none := make(map[string]bool, len(vacant))
-	for _, stat := range vacant {
-		none[stat] = true
-	}
-	active := make(map[string]struct{}, len(names))
-	for name, stat := range names {
-		if stat == "" || !none[stat] {
-			active[name] = struct{}{}
-		}
-	}
-	for _, n := range warming {
-		delete(active, n)
-	}
-	return active
-}
-
-// setActive publishes which clusters can be used. s.mu is held.
-func (s *Server) setActive(active map[string]struct{}, vacant bool) {
-	for i := range s.places {
-		if p := &s.places[i]; len(p.addresses) == 0 {
-			delete(active, p.cluster) // whatever Envoy had there a moment ago
-			vacant = true
-		}
-	}
-	s.vacant = vacant
-	s.active.Store(&active)
-}
-
-// lookAgain asks whether clusters have a host by now that had none, and says whether one has not that was
-// given addresses. Clusters that lose theirs are known to setActive.
-func (s *Server) lookAgain(ctx context.Context) (pending bool) {
-	s.mu.Lock()
-	names, pushes, again := s.names, s.pushes, s.settled && s.vacant
-	s.mu.Unlock()
-	if !again {
-		return false
-	}
-	vacant, err := s.admin.Vacant(ctx)
+// resolveDoubt asks Envoy what it took of a response that it refused in part.
+func (s *Server) resolveDoubt(ctx context.Context, l *ledger) bool {
+	clusters, err := s.admin.Clusters(ctx)
 	if err != nil {
 		return false
 	}
-	active := activeClusters(names, nil, vacant)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.pushes != pushes || !s.settled {
-		return true
+	l.took(resource.ClusterType, clusters)
+	s.examine()
+	return true
+}
+
+// hearListener asks Envoy whether it listens, which it does some time after it has acknowledged the listener.
+func (s *Server) hearListener(ctx context.Context, l *ledger) bool {
+	listening, err := s.admin.Listening(ctx)
+	if err != nil || !listening {
+		return false
 	}
-	for i := range s.places {
-		p := &s.places[i]
-		_, has := active[p.cluster]
-		pending = pending || !has && len(p.addresses) > 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.listening = true
+	s.examine()
+	return true
+}
+
+// examine works out from the ledger what Envoy can use, and whether it has said all. s.mu is held.
+func (s *Server) examine() {
+	l := s.current
+	s.stale = false
+	if l == nil || s.pushed == nil {
+		return
 	}
-	s.setActive(active, len(vacant) > 0)
-	return pending
+	usable, said, refused := l.examine(s.pushed)
+	listener, unwanted := settles(l, resource.ListenerType, s.listeners[l.epoch])
+	s.said, refused = said && (listener || unwanted), refused || unwanted
+	s.rejected = nil
+	if refused {
+		s.rejected = errors.New(l.reason)
+	}
+	l.usable = usable
+	if !maps.Equal(usable, *s.active.Load()) {
+		s.active.Store(&usable)
+	}
+	if (refused && !l.doubtful || s.said && l.listening) && !closed(s.whenDone) {
+		close(s.whenDone)
+	}
+}
+
+// examine returns the clusters that Envoy can use, whether it has acknowledged or refused everything, and
+// whether it has refused anything.
+func (l *ledger) examine(s *assembly) (usable map[string]struct{}, said, refused bool) {
+	usable, said = make(map[string]struct{}, len(s.parts)), true
+	note := func(has, not bool) {
+		said, refused = said && (has || not), refused || not
+	}
+	for _, x := range s.clusters {
+		note(settles(l, resource.ClusterType, x))
+	}
+	for _, x := range s.routes {
+		note(settles(l, resource.RouteType, x))
+	}
+	for _, p := range s.parts {
+		has, not := settles(l, resource.ClusterType, p.cluster)
+		note(has, not)
+		warmed := has && l.has[resource.EndpointType][p.endpoints.name] == p.endpoints.version
+		if p.secret != nil {
+			warmed = warmed && l.has[resource.SecretType][p.secret.name] != ""
+		}
+		if !not { // what it refuses asks for nothing
+			note(settles(l, resource.EndpointType, p.endpoints))
+			if p.secret != nil {
+				note(settles(l, resource.SecretType, p.secret.item))
+			}
+		}
+		// While Envoy takes a new version, or refuses it, it goes on with the one before.
+		_, was := l.usable[p.cluster.name]
+		if (warmed || was) && len(p.place.addresses) > 0 {
+			usable[p.cluster.name] = struct{}{}
+		}
+	}
+	return usable, said, refused
 }
 
 // dropUnused removes clusters that no call can name any more.
@@ -178,7 +158,7 @@ func (s *Server) dropUnused() {
 	if !dropped {
 		return
 	}
-	if err := s.push(); err != nil {
-		s.log.Error("could not push the removal of clusters")
+	if _, err := s.push(); err != nil {
+		s.log.Error("could not push the removal of clusters", zap.Error(err))
 	}
 }

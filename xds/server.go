@@ -4,16 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	cachev3 "github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,25 +21,15 @@ import (
 	"github.com/ls1intum/edutelligence/logos"
 )
 
-const (
-	// applyTimeout bounds how long a change waits for Envoy: one provider whose name does not resolve must
-	// not hold up all others. Its cluster becomes active when it can.
-	applyTimeout = 2 * time.Second
-	pollEvery    = 10 * time.Millisecond // while something is pending
-	idlePoll     = time.Second           // for clusters that may go
-	// lingerAtLeast keeps a removed cluster for calls that were decided but not noted yet.
-	lingerAtLeast = 5 * time.Second
-)
+// applyTimeout bounds how long a change waits for Envoy.
+const applyTimeout = 2 * time.Second
 
 // Admin is what the server asks of Envoy's own admin interface.
 type Admin interface {
-	// Progress returns the version of clusters that Envoy accepted last, and the names of those that
-	// still warm.
-	Progress(ctx context.Context) (clusters string, warming []string, listening bool, err error)
-	// Active returns the names of the clusters that Envoy has taken and warmed.
-	Active(ctx context.Context) ([]string, error)
-	// Vacant returns the stat names of clusters without a host.
-	Vacant(ctx context.Context) ([]string, error)
+	// Listening says whether the data plane's listener is up.
+	Listening(ctx context.Context) (bool, error)
+	// Clusters returns the versions of the clusters that Envoy has taken, warmed or not, by name.
+	Clusters(ctx context.Context) (map[string]string, error)
 }
 
 // A Server pushes configurations to the Envoy beside it. Its methods may be called from any goroutine.
@@ -54,45 +41,57 @@ type Server struct {
 	cache cachev3.SnapshotCache
 	ads   serverv3.Server
 
-	active atomic.Pointer[map[string]struct{}]
-	nacks  *prometheus.CounterVec
-	wake   chan struct{}
+	active  atomic.Pointer[map[string]struct{}]
+	metrics metrics
+	wake    chan struct{}
 
-	mu       sync.Mutex
-	streams  map[int64]string // epoch of each open stream
-	config   *logos.Config
-	extra    map[string]*lingering
-	held     map[string]*holding // see Hold
-	places   []place             // of the clusters last pushed, see Readdress
-	pushes   int64               // counts pushes: the version that Envoy sees
-	clusters string              // version of the last push that changed clusters
-	names    map[string]string   // of the clusters last pushed, with their stat names
-	vacant   bool                // some cluster had no host when Envoy was asked last
-	rejected error               // of the last push, until the next
-	settled  bool                // Envoy has all of the last push
-	whenDone chan struct{}       // closed when settled or rejected
-	lastHash uint64
+	mu        sync.Mutex
+	assembler assembler
+	config    *logos.Config
+	extra     map[string]*lingering
+	held      map[string]*holding // see Hold
+	streams   map[int64]*ledger
+	current   *ledger // of the stream that was opened last; nil: there was none yet
+	listeners map[string]item[*listenerv3.Listener]
+	pushed    *assembly // nil: none yet
+	snapshot  *cachev3.Snapshot
+	pushes    int64         // counts pushes: the version that Envoy sees
+	stale     bool          // the ledger has changed since it was examined
+	said      bool          // Envoy has acknowledged or refused all of the last push
+	rejected  error         // something of the last push was refused
+	whenDone  chan struct{} // closed when Envoy has said all, or refused something
 }
 
-// lingering is a target that is no longer configured.
-type lingering struct {
-	target *logos.Target
-	since  time.Time
+// metrics count what goes to Envoy and what it refuses.
+type metrics struct {
+	nacks, resources, bytes *prometheus.CounterVec
 }
 
 // NewServer makes a server. inUse says whether a call under way can still name a cluster.
 func NewServer(opt Options, admin Admin, inUse func(cluster string) bool, log *zap.Logger, reg prometheus.Registerer) *Server {
 	s := &Server{
 		opt: opt, admin: admin, inUse: inUse, log: log,
-		cache:   cachev3.NewSnapshotCache(true, cachev3.IDHash{}, nil),
-		wake:    make(chan struct{}, 1),
-		streams: make(map[int64]string), extra: make(map[string]*lingering), held: make(map[string]*holding), whenDone: make(chan struct{}),
-		nacks: promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
-			Name: "logos_xds_nacks_total", Help: "Resources that Envoy refused, by type.",
-		}, []string{"type"}),
+		cache:     cachev3.NewSnapshotCache(true, cachev3.IDHash{}, nil),
+		wake:      make(chan struct{}, 1),
+		assembler: assembler{o: opt},
+		extra:     make(map[string]*lingering), held: make(map[string]*holding),
+		streams: make(map[int64]*ledger), listeners: make(map[string]item[*listenerv3.Listener]), whenDone: make(chan struct{}),
 	}
 	s.active.Store(&map[string]struct{}{})
 	s.ads = serverv3.NewServer(context.Background(), s.cache, s.callbacks())
+	s.measure(reg)
+	return s
+}
+
+func (s *Server) measure(reg prometheus.Registerer) {
+	counter := func(name, help string) *prometheus.CounterVec {
+		return promauto.With(reg).NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, []string{"type"})
+	}
+	s.metrics = metrics{
+		nacks:     counter("logos_xds_nacks_total", "Resources that Envoy refused, by type."),
+		resources: counter("logos_xds_pushed_resources_total", "Resources sent to Envoy or taken from it, by type."),
+		bytes:     counter("logos_xds_pushed_bytes_total", "Bytes of the messages with these resources, by type."),
+	}
 	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "logos_xds_active_clusters", Help: "Clusters that Envoy can use."},
 		func() float64 { return float64(len(*s.active.Load())) })
 	promauto.With(reg).NewGaugeFunc(prometheus.GaugeOpts{Name: "logos_xds_connected", Help: "1 if an Envoy is connected."},
@@ -102,7 +101,6 @@ func NewServer(opt Options, admin Admin, inUse func(cluster string) bool, log *z
 			}
 			return 0
 		})
-	return s
 }
 
 // Register adds the aggregated discovery service to a gRPC server.
@@ -116,25 +114,6 @@ func (s *Server) Active(cluster string) bool {
 	return ok
 }
 
-// Connected says whether the Envoy process with that epoch is connected.
-func (s *Server) Connected(epoch string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, e := range s.streams {
-		if e == epoch {
-			return true
-		}
-	}
-	return false
-}
-
-// AnyConnected says whether some Envoy is connected.
-func (s *Server) AnyConnected() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.streams) > 0
-}
-
 // Ready is nil if Envoy has accepted and warmed the last configuration.
 func (s *Server) Ready() error {
 	s.mu.Lock()
@@ -146,26 +125,25 @@ func (s *Server) Ready() error {
 		return errors.New("no Envoy is connected")
 	case s.rejected != nil:
 		return s.rejected
-	case !s.settled:
+	case !s.said || !s.current.listening:
 		return errors.New("the configuration is not warmed in Envoy yet")
 	}
 	return nil
 }
 
 // Apply pushes a configuration. It returns when Envoy has accepted and warmed it, has refused it (an
-// error), or after two seconds; without an Envoy, at once. Targets that are gone stay as long as calls
-// may name them.
+// error), or after two seconds; without an Envoy, or where nothing is new for it, at once. Targets that are
+// gone stay as long as calls may name them.
 func (s *Server) Apply(ctx context.Context, cfg *logos.Config) error {
 	s.mu.Lock()
 	s.linger(cfg)
 	s.config = cfg
-	err := s.push()
+	news, err := s.push()
 	done, connected := s.whenDone, len(s.streams) > 0
 	s.mu.Unlock()
-	if err != nil || !connected {
+	if err != nil || !connected || !news {
 		return err
 	}
-	s.signal()
 	timer := time.NewTimer(applyTimeout)
 	defer timer.Stop()
 	select {
@@ -181,165 +159,76 @@ func (s *Server) Apply(ctx context.Context, cfg *logos.Config) error {
 	}
 }
 
-// linger keeps what the next configuration lacks.
-func (s *Server) linger(next *logos.Config) {
-	kept := make(map[string]bool)
-	for _, t := range next.Targets() {
-		kept[t.Cluster] = true
-		delete(s.extra, t.Cluster)
-	}
+// Readdress pushes where providers are now: clusters stay, with their connections and calls. A cluster that
+// loses its last address is not used from this moment on.
+func (s *Server) Readdress() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.config == nil {
-		return
+		return nil
 	}
-	for _, t := range s.config.Targets() {
-		if !kept[t.Cluster] && s.extra[t.Cluster] == nil {
-			s.extra[t.Cluster] = &lingering{t, time.Now()}
-		}
-	}
+	_, err := s.push()
+	return err
 }
 
-// push makes the resources anew for every connected Envoy. s.mu is held.
-func (s *Server) push() error {
-	var extra []*logos.Target
-	for _, l := range s.extra {
-		extra = append(extra, l.target)
+// push tells every connected Envoy what has changed, and says whether something is new that is worth
+// waiting for. s.mu is held.
+func (s *Server) push() (news bool, err error) {
+	set, err := s.assembler.assemble(s.targets())
+	if err != nil {
+		return false, err
 	}
-	slices.SortFunc(extra, func(x, y *logos.Target) int { return strings.Compare(x.Cluster, y.Cluster) })
-	extra = append(s.heldTargets(), extra...)
+	differs, news := set.since(s.pushed)
+	if !differs {
+		s.pushed = set
+		return false, nil
+	}
 	s.pushes++
-	version := strconv.FormatInt(s.config.Revision, 10) + "." + strconv.FormatInt(s.pushes, 10)
-	for _, epoch := range s.epochs() {
-		if err := s.pushTo(epoch, extra, version); err != nil {
+	s.pushed, s.snapshot = set, set.snapshot(s.version())
+	for _, l := range s.streams {
+		if err := s.send(l.epoch); err != nil {
+			return false, err
+		}
+	}
+	if news {
+		s.unsettle()
+	}
+	s.examine()
+	s.signal()
+	return news, nil
+}
+
+func (s *Server) version() string {
+	return strconv.FormatInt(s.config.Revision, 10) + "." + strconv.FormatInt(s.pushes, 10)
+}
+
+// send gives one Envoy process the last push. s.mu is held.
+func (s *Server) send(epoch string) error {
+	listener, ok := s.listeners[epoch]
+	if !ok {
+		var err error
+		if listener, err = s.assembler.listenerFor(epoch); err != nil {
 			return err
 		}
+		s.listeners[epoch] = listener
 	}
-	if s.settled || s.rejected != nil {
-		s.whenDone = make(chan struct{})
-	}
-	s.settled, s.rejected = false, nil
-	s.closeVacant()
-	return nil
-}
-
-func (s *Server) pushTo(epoch string, extra []*logos.Target, version string) error {
-	r, err := Build(s.config, extra, s.opt, epoch)
-	if err != nil {
-		return err
-	}
-	hash, err := clustersHash(r)
-	if err != nil {
-		return err
-	}
-	if hash != s.lastHash || s.clusters == "" {
-		s.lastHash, s.clusters = hash, version
-	}
-	s.names = make(map[string]string, len(r.Clusters))
-	for _, c := range r.Clusters {
-		s.names[c.GetName()] = c.GetAltStatName()
-	}
-	s.places = r.places
-	snapshot := &cachev3.Snapshot{}
-	snapshot.Resources[types.Cluster] = cachev3.NewResources(s.clusters, asResources(r.Clusters))
-	snapshot.Resources[types.Endpoint] = cachev3.NewResources(version, asResources(r.Endpoints))
-	snapshot.Resources[types.Listener] = cachev3.NewResources(version, asResources(r.Listeners))
-	snapshot.Resources[types.Route] = cachev3.NewResources(version, asResources(r.Routes))
-	snapshot.Resources[types.Secret] = cachev3.NewResources(version, asResources(r.Secrets))
-	if err := snapshot.Consistent(); err != nil {
-		return fmt.Errorf("the resources of revision %d contradict one another: %w", s.config.Revision, err)
-	}
-	if err := snapshot.ConstructVersionMap(); err != nil { // now: Readdress reads it
-		return fmt.Errorf("the resources of revision %d have no versions: %w", s.config.Revision, err)
-	}
-	if err := s.cache.SetSnapshot(context.Background(), epoch, snapshot); err != nil {
+	if err := s.cache.SetSnapshot(context.Background(), epoch, withListener(s.snapshot, listener, s.version())); err != nil {
 		return fmt.Errorf("push revision %d: %w", s.config.Revision, err)
 	}
 	return nil
 }
 
-func asResources[T types.Resource](list []T) []types.Resource {
-	out := make([]types.Resource, len(list))
-	for i, r := range list {
-		out[i] = r
+// unsettle begins the wait for what was pushed. s.mu is held.
+func (s *Server) unsettle() {
+	s.said = false
+	if closed(s.whenDone) {
+		s.whenDone = make(chan struct{})
 	}
-	return out
-}
-
-func (s *Server) epochs() []string {
-	var out []string
-	for _, e := range s.streams {
-		if !slices.Contains(out, e) {
-			out = append(out, e)
-		}
-	}
-	return out
 }
 
 func (s *Server) signal() {
 	select {
 	case s.wake <- struct{}{}:
 	default:
-	}
-}
-
-// callbacks tell which Envoys are there and what they refuse.
-func (s *Server) callbacks() serverv3.Callbacks {
-	return serverv3.CallbackFuncs{
-		DeltaStreamClosedFunc: func(id int64, _ *corev3.Node) { s.closed(id) },
-		StreamDeltaRequestFunc: func(id int64, r *discoveryv3.DeltaDiscoveryRequest) error {
-			s.opened(id, r.GetNode().GetId())
-			if r.GetErrorDetail() != nil {
-				s.refused(r)
-			}
-			return nil
-		},
-	}
-}
-
-func (s *Server) opened(id int64, epoch string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, known := s.streams[id]; known || epoch == "" {
-		return
-	}
-	s.streams[id] = epoch
-	s.log.Info("Envoy connected", zap.String("epoch", epoch))
-	if s.config == nil {
-		return
-	}
-	s.clusters = "" // this process has nothing yet
-	if err := s.push(); err != nil {
-		s.log.Error("no configuration for Envoy", zap.Error(err))
-	}
-	s.signal()
-}
-
-func (s *Server) closed(id int64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	epoch := s.streams[id]
-	delete(s.streams, id)
-	if epoch != "" && !slices.Contains(s.epochs(), epoch) {
-		s.cache.ClearSnapshot(epoch)
-		s.log.Warn("Envoy disconnected", zap.String("epoch", epoch))
-	}
-}
-
-func (s *Server) refused(r *discoveryv3.DeltaDiscoveryRequest) {
-	kind := r.GetTypeUrl()[strings.LastIndex(r.GetTypeUrl(), ".")+1:]
-	s.nacks.WithLabelValues(kind).Inc()
-	reason := r.GetErrorDetail().GetMessage()
-	s.log.Error("Envoy refused a resource", zap.String("type", kind), zap.String("reason", reason))
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.rejected = fmt.Errorf("a %s was refused by Envoy: %s", strings.ToLower(kind), reason)
-	s.finish()
-}
-
-// finish wakes who waits for the last push. s.mu is held.
-func (s *Server) finish() {
-	select {
-	case <-s.whenDone:
-	default:
-		close(s.whenDone)
 	}
 }

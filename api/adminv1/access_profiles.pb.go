@@ -150,6 +150,7 @@ func (x *ListAccessProfilesRequest) GetShowDeleted() bool {
 	return false
 }
 
+// ListAccessProfilesResponse is one page.
 type ListAccessProfilesResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	AccessProfiles []*AccessProfile       `protobuf:"bytes,1,rep,name=access_profiles,json=accessProfiles,proto3" json:"access_profiles,omitempty"`
@@ -258,9 +259,9 @@ func (x *CreateAccessProfileRequest) GetRequestId() string {
 
 type UpdateAccessProfileRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// With its id. An etag that is no longer the present one is refused.
+	// What shall change. The outcome is validated. An etag that is no longer the present one is refused.
 	AccessProfile *AccessProfile `protobuf:"bytes,1,opt,name=access_profile,json=accessProfile,proto3" json:"access_profile,omitempty"`
-	// Paths like `name,labels`; `*`: all that can be changed.
+	// Paths like `name,labels`; `*`: all that can be changed; absent: what is given.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -580,9 +581,9 @@ const file_logos_admin_v1_access_profiles_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\x12 \n" +
-	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x06filter\x12#\n" +
-	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\aorderBy\x12!\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12#\n" +
+	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\aorderBy\x12!\n" +
 	"\fshow_deleted\x18\x05 \x01(\bR\vshowDeleted\"\x8c\x01\n" +
 	"\x1aListAccessProfilesResponse\x12F\n" +
 	"\x0faccess_profiles\x18\x01 \x03(\v2\x1d.logos.admin.v1.AccessProfileR\x0eaccessProfiles\x12&\n" +
@@ -594,12 +595,12 @@ const file_logos_admin_v1_access_profiles_proto_rawDesc = "" +
 	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\xab\x01\n" +
 	"\x1aUpdateAccessProfileRequest\x12P\n" +
 	"\x0eaccess_profile\x18\x01 \x01(\v2\x1d.logos.admin.v1.AccessProfileB\n" +
-	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\raccessProfile\x12;\n" +
+	"\xe2A\x01\x02\xbaH\x03\xd8\x01\x03R\raccessProfile\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\"V\n" +
 	"\x1aDeleteAccessProfileRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\"\xd1\x05\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xd1\x05\n" +
 	"\rAccessProfile\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12\"\n" +
 	"\x04name\x18\x02 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05 \x01(\x80\x02R\x04name\x12&\n" +
@@ -609,8 +610,8 @@ const file_logos_admin_v1_access_profiles_proto_rawDesc = "" +
 	"\vpassthrough\x18\x05 \x01(\bR\vpassthrough\x12,\n" +
 	"\x06models\x18\x06 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x90N\x18\x01\"\ar\x05 \x01(\x80\x02R\x06models\x128\n" +
 	"\x06grants\x18\a \x03(\v2\x15.logos.admin.v1.GrantB\t\xbaH\x06\x92\x01\x03\x10\x90NR\x06grants\x12w\n" +
-	"\x06labels\x18Z \x03(\v2).logos.admin.v1.AccessProfile.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03(\x80\x02R\x06labels\x12\x1b\n" +
-	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\x12\x16\n" +
+	"\x06labels\x18Z \x03(\v2).logos.admin.v1.AccessProfile.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03\x18\x80\x02R\x06labels\x12\x1b\n" +
+	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12\x16\n" +
 	"\x03uid\x18\\ \x01(\tB\x04\xe2A\x01\x03R\x03uid\x12A\n" +
 	"\vcreate_time\x18] \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\x12A\n" +

@@ -32,11 +32,11 @@ const (
 //
 // AccessProfileService manages access profiles: what projects may use.
 type AccessProfileServiceClient interface {
-	// GetAccessProfile returns one.
+	// GetAccessProfile returns an access profile.
 	GetAccessProfile(ctx context.Context, in *GetAccessProfileRequest, opts ...grpc.CallOption) (*AccessProfile, error)
-	// ListAccessProfiles returns those that the caller may see, page by page.
+	// ListAccessProfiles returns the access profiles that the caller may see, page by page.
 	ListAccessProfiles(ctx context.Context, in *ListAccessProfilesRequest, opts ...grpc.CallOption) (*ListAccessProfilesResponse, error)
-	// CreateAccessProfile makes one.
+	// CreateAccessProfile makes an access profile.
 	CreateAccessProfile(ctx context.Context, in *CreateAccessProfileRequest, opts ...grpc.CallOption) (*AccessProfile, error)
 	// UpdateAccessProfile changes the fields that update_mask names, or else those that are given.
 	UpdateAccessProfile(ctx context.Context, in *UpdateAccessProfileRequest, opts ...grpc.CallOption) (*AccessProfile, error)
@@ -108,11 +108,11 @@ func (c *accessProfileServiceClient) DeleteAccessProfile(ctx context.Context, in
 //
 // AccessProfileService manages access profiles: what projects may use.
 type AccessProfileServiceServer interface {
-	// GetAccessProfile returns one.
+	// GetAccessProfile returns an access profile.
 	GetAccessProfile(context.Context, *GetAccessProfileRequest) (*AccessProfile, error)
-	// ListAccessProfiles returns those that the caller may see, page by page.
+	// ListAccessProfiles returns the access profiles that the caller may see, page by page.
 	ListAccessProfiles(context.Context, *ListAccessProfilesRequest) (*ListAccessProfilesResponse, error)
-	// CreateAccessProfile makes one.
+	// CreateAccessProfile makes an access profile.
 	CreateAccessProfile(context.Context, *CreateAccessProfileRequest) (*AccessProfile, error)
 	// UpdateAccessProfile changes the fields that update_mask names, or else those that are given.
 	UpdateAccessProfile(context.Context, *UpdateAccessProfileRequest) (*AccessProfile, error)

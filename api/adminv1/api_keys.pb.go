@@ -151,6 +151,7 @@ func (x *ListApiKeysRequest) GetShowDeleted() bool {
 	return false
 }
 
+// ListApiKeysResponse is one page.
 type ListApiKeysResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	ApiKeys []*ApiKey              `protobuf:"bytes,1,rep,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
@@ -259,9 +260,9 @@ func (x *CreateApiKeyRequest) GetRequestId() string {
 
 type UpdateApiKeyRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// With its id. An etag that is no longer the present one is refused.
+	// What shall change. The outcome is validated. An etag that is no longer the present one is refused.
 	ApiKey *ApiKey `protobuf:"bytes,1,opt,name=api_key,json=apiKey,proto3" json:"api_key,omitempty"`
-	// Paths like `name,labels`; `*`: all that can be changed.
+	// Paths like `name,labels`; `*`: all that can be changed; absent: what is given.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -389,9 +390,9 @@ type ApiKey struct {
 	Scopes     *Scopes                `protobuf:"bytes,11,opt,name=scopes,proto3" json:"scopes,omitempty"`
 	// Input: an existing secret of another gateway, so that its client need not change; at least 16 characters.
 	// Output: the new secret, in the answer that makes it alone.
-	Secret string `protobuf:"bytes,12,opt,name=secret,proto3" json:"secret,omitempty"`
+	Secret *string `protobuf:"bytes,12,opt,name=secret,proto3,oneof" json:"secret,omitempty"`
 	// Input: the SHA-256 of an existing secret, in hexadecimal, where the other gateway stores no more than that.
-	SecretSha256 string `protobuf:"bytes,13,opt,name=secret_sha256,json=secretSha256,proto3" json:"secret_sha256,omitempty"`
+	SecretSha256 *string `protobuf:"bytes,13,opt,name=secret_sha256,json=secretSha256,proto3,oneof" json:"secret_sha256,omitempty"`
 	// Its first characters.
 	Prefix string `protobuf:"bytes,14,opt,name=prefix,proto3" json:"prefix,omitempty"`
 	// Its last four characters.
@@ -525,15 +526,15 @@ func (x *ApiKey) GetScopes() *Scopes {
 }
 
 func (x *ApiKey) GetSecret() string {
-	if x != nil {
-		return x.Secret
+	if x != nil && x.Secret != nil {
+		return *x.Secret
 	}
 	return ""
 }
 
 func (x *ApiKey) GetSecretSha256() string {
-	if x != nil {
-		return x.SecretSha256
+	if x != nil && x.SecretSha256 != nil {
+		return *x.SecretSha256
 	}
 	return ""
 }
@@ -622,7 +623,7 @@ func (x *ApiKey) GetDeleteTime() *timestamppb.Timestamp {
 	return nil
 }
 
-// Scopes narrow what a key may do.
+// Scopes are limits of what a key may do.
 type Scopes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// chat, completions, responses, embeddings, messages, models or passthrough; empty: all.
@@ -864,6 +865,7 @@ func (x *BatchCreateApiKeysRequest) GetRequestId() string {
 	return ""
 }
 
+// BatchCreateApiKeysResponse is the links that hand the keys over, shown once.
 type BatchCreateApiKeysResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Claims        []*ClaimLink           `protobuf:"bytes,1,rep,name=claims,proto3" json:"claims,omitempty"`
@@ -1043,9 +1045,9 @@ const file_logos_admin_v1_api_keys_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\x12 \n" +
-	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x06filter\x12#\n" +
-	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\aorderBy\x12!\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12#\n" +
+	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\aorderBy\x12!\n" +
 	"\fshow_deleted\x18\x05 \x01(\bR\vshowDeleted\"p\n" +
 	"\x13ListApiKeysResponse\x121\n" +
 	"\bapi_keys\x18\x01 \x03(\v2\x16.logos.admin.v1.ApiKeyR\aapiKeys\x12&\n" +
@@ -1057,12 +1059,12 @@ const file_logos_admin_v1_api_keys_proto_rawDesc = "" +
 	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\x8f\x01\n" +
 	"\x13UpdateApiKeyRequest\x12;\n" +
 	"\aapi_key\x18\x01 \x01(\v2\x16.logos.admin.v1.ApiKeyB\n" +
-	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\x06apiKey\x12;\n" +
+	"\xe2A\x01\x02\xbaH\x03\xd8\x01\x03R\x06apiKey\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\"O\n" +
 	"\x13DeleteApiKeyRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\"\xc5\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xec\n" +
 	"\n" +
 	"\x06ApiKey\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12\x1c\n" +
@@ -1079,9 +1081,9 @@ const file_logos_admin_v1_api_keys_proto_rawDesc = "" +
 	"\vexpire_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12.\n" +
-	"\x06scopes\x18\v \x01(\v2\x16.logos.admin.v1.ScopesR\x06scopes\x12#\n" +
-	"\x06secret\x18\f \x01(\tB\v\xbaH\x05r\x03(\x80\x02\x80\x01\x01R\x06secret\x12G\n" +
-	"\rsecret_sha256\x18\r \x01(\tB\"\xe2A\x01\x04\xbaH\x18r\x162\x14^([0-9a-fA-F]{64})?$\x80\x01\x01R\fsecretSha256\x12\x1c\n" +
+	"\x06scopes\x18\v \x01(\v2\x16.logos.admin.v1.ScopesR\x06scopes\x12(\n" +
+	"\x06secret\x18\f \x01(\tB\v\xbaH\x05r\x03\x18\x80\x02\x80\x01\x01H\x00R\x06secret\x88\x01\x01\x12L\n" +
+	"\rsecret_sha256\x18\r \x01(\tB\"\xe2A\x01\x04\xbaH\x18r\x162\x14^([0-9a-fA-F]{64})?$\x80\x01\x01H\x01R\fsecretSha256\x88\x01\x01\x12\x1c\n" +
 	"\x06prefix\x18\x0e \x01(\tB\x04\xe2A\x01\x03R\x06prefix\x12!\n" +
 	"\tlast_four\x18\x0f \x01(\tB\x04\xe2A\x01\x03R\blastFour\x12\x1a\n" +
 	"\x05state\x18\x10 \x01(\tB\x04\xe2A\x01\x03R\x05state\x12A\n" +
@@ -1089,8 +1091,8 @@ const file_logos_admin_v1_api_keys_proto_rawDesc = "" +
 	"revokeTime\x12D\n" +
 	"\rlast_use_time\x18\x12 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\vlastUseTime\x12R\n" +
 	"\x14previous_expire_time\x18\x13 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\x12previousExpireTime\x12p\n" +
-	"\x06labels\x18Z \x03(\v2\".logos.admin.v1.ApiKey.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03(\x80\x02R\x06labels\x12\x1b\n" +
-	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\x12\x16\n" +
+	"\x06labels\x18Z \x03(\v2\".logos.admin.v1.ApiKey.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03\x18\x80\x02R\x06labels\x12\x1b\n" +
+	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12\x16\n" +
 	"\x03uid\x18\\ \x01(\tB\x04\xe2A\x01\x03R\x03uid\x12A\n" +
 	"\vcreate_time\x18] \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\x12A\n" +
@@ -1100,23 +1102,25 @@ const file_logos_admin_v1_api_keys_proto_rawDesc = "" +
 	"deleteTime\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xda\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_secretB\x10\n" +
+	"\x0e_secret_sha256\"\xda\x01\n" +
 	"\x06Scopes\x12k\n" +
 	"\x04apis\x18\x01 \x03(\tBW\xbaHT\x92\x01Q\x10\x10\x18\x01\"KrIR\x04chatR\vcompletionsR\tresponsesR\n" +
 	"embeddingsR\bmessagesR\x06modelsR\vpassthroughR\x04apis\x12,\n" +
 	"\x06models\x18\x02 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\xe8\a\x18\x01\"\ar\x05 \x01(\x80\x02R\x06models\x125\n" +
-	"\fsource_cidrs\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04 \x01(@R\vsourceCidrs\"\x95\x01\n" +
+	"\fsource_cidrs\x18\x03 \x03(\tB\x12\xbaH\x0f\x92\x01\f\x10d\x18\x01\"\x06r\x04\x10\x01\x18@R\vsourceCidrs\"\x95\x01\n" +
 	"\x13RotateApiKeyRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12D\n" +
 	"\aoverlap\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\x0f\xbaH\f\xaa\x01\t\"\x05\b\x80\xce\xda\x032\x00R\aoverlap\x12\x1b\n" +
-	"\x04etag\x18\x03 \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\"O\n" +
+	"\x04etag\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"O\n" +
 	"\x13RevokeApiKeyRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\"\xaa\x01\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xaa\x01\n" +
 	"\x19BatchCreateApiKeysRequest\x12>\n" +
 	"\btemplate\x18\x01 \x01(\v2\x16.logos.admin.v1.ApiKeyB\n" +
 	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\btemplate\x12!\n" +
-	"\x03csv\x18\x02 \x01(\tB\x0f\xe2A\x01\x02\xbaH\br\x06 \x01(\x80\x80@R\x03csv\x12*\n" +
+	"\x03csv\x18\x02 \x01(\tB\x0f\xe2A\x01\x02\xbaH\br\x06\x10\x01\x18\x80\x80@R\x03csv\x12*\n" +
 	"\n" +
 	"request_id\x18\x03 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"O\n" +
 	"\x1aBatchCreateApiKeysResponse\x121\n" +
@@ -1130,7 +1134,7 @@ const file_logos_admin_v1_api_keys_proto_rawDesc = "" +
 	"\vexpire_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\"=\n" +
 	"\x12ClaimApiKeyRequest\x12'\n" +
-	"\x05token\x18\x01 \x01(\tB\x11\xe2A\x01\x02\xbaH\ar\x05 \x10(\x80\x01\x80\x01\x01R\x05token2\xba\b\n" +
+	"\x05token\x18\x01 \x01(\tB\x11\xe2A\x01\x02\xbaH\ar\x05\x10\x10\x18\x80\x01\x80\x01\x01R\x05token2\xba\b\n" +
 	"\rApiKeyService\x12e\n" +
 	"\tGetApiKey\x12 .logos.admin.v1.GetApiKeyRequest\x1a\x16.logos.admin.v1.ApiKey\"\x1e\x82\xd3\xe4\x93\x02\x18\x12\x16/admin/v1/apiKeys/{id}\x12q\n" +
 	"\vListApiKeys\x12\".logos.admin.v1.ListApiKeysRequest\x1a#.logos.admin.v1.ListApiKeysResponse\"\x19\x82\xd3\xe4\x93\x02\x13\x12\x11/admin/v1/apiKeys\x12o\n" +
@@ -1223,6 +1227,7 @@ func file_logos_admin_v1_api_keys_proto_init() {
 	if File_logos_admin_v1_api_keys_proto != nil {
 		return
 	}
+	file_logos_admin_v1_api_keys_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

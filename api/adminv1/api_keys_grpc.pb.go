@@ -36,11 +36,11 @@ const (
 //
 // ApiKeyService manages API keys.
 type ApiKeyServiceClient interface {
-	// GetApiKey returns one.
+	// GetApiKey returns an API key.
 	GetApiKey(ctx context.Context, in *GetApiKeyRequest, opts ...grpc.CallOption) (*ApiKey, error)
-	// ListApiKeys returns those that the caller may see, page by page.
+	// ListApiKeys returns the API keys that the caller may see, page by page.
 	ListApiKeys(ctx context.Context, in *ListApiKeysRequest, opts ...grpc.CallOption) (*ListApiKeysResponse, error)
-	// CreateApiKey makes one. Its secret is in the answer, and nowhere else, ever.
+	// CreateApiKey makes an API key. Its secret is in the answer, and nowhere else, ever.
 	CreateApiKey(ctx context.Context, in *CreateApiKeyRequest, opts ...grpc.CallOption) (*ApiKey, error)
 	// UpdateApiKey changes the fields that update_mask names, or else those that are given.
 	UpdateApiKey(ctx context.Context, in *UpdateApiKeyRequest, opts ...grpc.CallOption) (*ApiKey, error)
@@ -161,11 +161,11 @@ func (c *apiKeyServiceClient) ClaimApiKey(ctx context.Context, in *ClaimApiKeyRe
 //
 // ApiKeyService manages API keys.
 type ApiKeyServiceServer interface {
-	// GetApiKey returns one.
+	// GetApiKey returns an API key.
 	GetApiKey(context.Context, *GetApiKeyRequest) (*ApiKey, error)
-	// ListApiKeys returns those that the caller may see, page by page.
+	// ListApiKeys returns the API keys that the caller may see, page by page.
 	ListApiKeys(context.Context, *ListApiKeysRequest) (*ListApiKeysResponse, error)
-	// CreateApiKey makes one. Its secret is in the answer, and nowhere else, ever.
+	// CreateApiKey makes an API key. Its secret is in the answer, and nowhere else, ever.
 	CreateApiKey(context.Context, *CreateApiKeyRequest) (*ApiKey, error)
 	// UpdateApiKey changes the fields that update_mask names, or else those that are given.
 	UpdateApiKey(context.Context, *UpdateApiKeyRequest) (*ApiKey, error)

@@ -132,6 +132,7 @@ func (x *ListAuditEventsRequest) GetFilter() string {
 	return ""
 }
 
+// ListAuditEventsResponse is one page.
 type ListAuditEventsResponse struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	AuditEvents []*AuditEvent          `protobuf:"bytes,1,rep,name=audit_events,json=auditEvents,proto3" json:"audit_events,omitempty"`
@@ -360,8 +361,8 @@ const file_logos_admin_v1_audit_events_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\x12 \n" +
-	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x06filter\"\x80\x01\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\"\x80\x01\n" +
 	"\x17ListAuditEventsResponse\x12=\n" +
 	"\faudit_events\x18\x01 \x03(\v2\x1a.logos.admin.v1.AuditEventR\vauditEvents\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xd3\x03\n" +

@@ -29,9 +29,9 @@ const (
 //
 // AuditEventService shows who changed what. Nothing can change an event.
 type AuditEventServiceClient interface {
-	// GetAuditEvent returns one.
+	// GetAuditEvent returns an audit event.
 	GetAuditEvent(ctx context.Context, in *GetAuditEventRequest, opts ...grpc.CallOption) (*AuditEvent, error)
-	// ListAuditEvents returns those that the caller may see, the newest first, page by page.
+	// ListAuditEvents returns the audit events that the caller may see, the newest first, page by page.
 	ListAuditEvents(ctx context.Context, in *ListAuditEventsRequest, opts ...grpc.CallOption) (*ListAuditEventsResponse, error)
 }
 
@@ -69,9 +69,9 @@ func (c *auditEventServiceClient) ListAuditEvents(ctx context.Context, in *ListA
 //
 // AuditEventService shows who changed what. Nothing can change an event.
 type AuditEventServiceServer interface {
-	// GetAuditEvent returns one.
+	// GetAuditEvent returns an audit event.
 	GetAuditEvent(context.Context, *GetAuditEventRequest) (*AuditEvent, error)
-	// ListAuditEvents returns those that the caller may see, the newest first, page by page.
+	// ListAuditEvents returns the audit events that the caller may see, the newest first, page by page.
 	ListAuditEvents(context.Context, *ListAuditEventsRequest) (*ListAuditEventsResponse, error)
 	mustEmbedUnimplementedAuditEventServiceServer()
 }

@@ -133,6 +133,7 @@ func (x *ListCallsRequest) GetFilter() string {
 	return ""
 }
 
+// ListCallsResponse is one page.
 type ListCallsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Calls []*Call                `protobuf:"bytes,1,rep,name=calls,proto3" json:"calls,omitempty"`
@@ -432,6 +433,7 @@ func (x *Call) GetRevision() int64 {
 	return 0
 }
 
+// CallError is what the caller, or Envoy, was told.
 type CallError struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
@@ -630,6 +632,7 @@ func (x *Attempt) GetMeters() []*Meter {
 	return nil
 }
 
+// Meter is a number of tokens of one sort.
 type Meter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// input, cached_input, cache_write, output or reasoning.
@@ -692,6 +695,7 @@ func (x *Meter) GetEstimated() bool {
 	return false
 }
 
+// Candidate is a deployment that was considered.
 type Candidate struct {
 	state        protoimpl.MessageState `protogen:"open.v1"`
 	DeploymentId int64                  `protobuf:"varint,1,opt,name=deployment_id,json=deploymentId,proto3" json:"deployment_id,omitempty"`
@@ -756,8 +760,8 @@ const file_logos_admin_v1_calls_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\x12 \n" +
-	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x06filter\"g\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\"g\n" +
 	"\x11ListCallsResponse\x12*\n" +
 	"\x05calls\x18\x01 \x03(\v2\x14.logos.admin.v1.CallR\x05calls\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc8\x06\n" +

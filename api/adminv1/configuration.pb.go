@@ -238,6 +238,7 @@ func (x *Configuration) GetApiKeys() []*ApiKey {
 	return nil
 }
 
+// ApplyConfigurationResponse is what was, or would be, done.
 type ApplyConfigurationResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// In the order in which they were, or would be, made. Empty: nothing to do.
@@ -364,6 +365,7 @@ func (x *Change) GetFields() []*FieldChange {
 	return nil
 }
 
+// FieldChange is one field that changes.
 type FieldChange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Field string                 `protobuf:"bytes,1,opt,name=field,proto3" json:"field,omitempty"`

@@ -150,6 +150,7 @@ func (x *ListCredentialsRequest) GetShowDeleted() bool {
 	return false
 }
 
+// ListCredentialsResponse is one page.
 type ListCredentialsResponse struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Credentials []*Credential          `protobuf:"bytes,1,rep,name=credentials,proto3" json:"credentials,omitempty"`
@@ -258,9 +259,9 @@ func (x *CreateCredentialRequest) GetRequestId() string {
 
 type UpdateCredentialRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// With its id. An etag that is no longer the present one is refused.
+	// What shall change. The outcome is validated. An etag that is no longer the present one is refused.
 	Credential *Credential `protobuf:"bytes,1,opt,name=credential,proto3" json:"credential,omitempty"`
-	// Paths like `name,labels`; `*`: all that can be changed.
+	// Paths like `name,labels`; `*`: all that can be changed; absent: what is given.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -374,7 +375,7 @@ type Credential struct {
 	// The provider's name: may be given instead of provider_id.
 	Provider string `protobuf:"bytes,4,opt,name=provider,proto3" json:"provider,omitempty"`
 	// The API key in the clear. Empty: the provider wants none; in a change: it stays.
-	Secret string `protobuf:"bytes,5,opt,name=secret,proto3" json:"secret,omitempty"`
+	Secret *string `protobuf:"bytes,5,opt,name=secret,proto3,oneof" json:"secret,omitempty"`
 	// For selectors and reports: at most 64.
 	Labels map[string]string `protobuf:"bytes,90,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Of the present state: send it with a change to be refused if somebody else was faster.
@@ -448,8 +449,8 @@ func (x *Credential) GetProvider() string {
 }
 
 func (x *Credential) GetSecret() string {
-	if x != nil {
-		return x.Secret
+	if x != nil && x.Secret != nil {
+		return *x.Secret
 	}
 	return ""
 }
@@ -507,9 +508,9 @@ const file_logos_admin_v1_credentials_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\x12 \n" +
-	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x06filter\x12#\n" +
-	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\aorderBy\x12!\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12#\n" +
+	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\aorderBy\x12!\n" +
 	"\fshow_deleted\x18\x05 \x01(\bR\vshowDeleted\"\x7f\n" +
 	"\x17ListCredentialsResponse\x12<\n" +
 	"\vcredentials\x18\x01 \x03(\v2\x1a.logos.admin.v1.CredentialR\vcredentials\x12&\n" +
@@ -524,23 +525,23 @@ const file_logos_admin_v1_credentials_proto_rawDesc = "" +
 	"\x17UpdateCredentialRequest\x12F\n" +
 	"\n" +
 	"credential\x18\x01 \x01(\v2\x1a.logos.admin.v1.CredentialB\n" +
-	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\n" +
+	"\xe2A\x01\x02\xbaH\x03\xd8\x01\x03R\n" +
 	"credential\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\"S\n" +
 	"\x17DeleteCredentialRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\"\xe8\x04\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xf8\x04\n" +
 	"\n" +
 	"Credential\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12\x1c\n" +
 	"\x04name\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\x04name\x12(\n" +
 	"\vprovider_id\x18\x03 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\n" +
 	"providerId\x12$\n" +
-	"\bprovider\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\bprovider\x12'\n" +
-	"\x06secret\x18\x05 \x01(\tB\x0f\xe2A\x01\x04\xbaH\x05r\x03(\x80@\x80\x01\x01R\x06secret\x12t\n" +
-	"\x06labels\x18Z \x03(\v2&.logos.admin.v1.Credential.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03(\x80\x02R\x06labels\x12\x1b\n" +
-	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\x12\x16\n" +
+	"\bprovider\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\bprovider\x12,\n" +
+	"\x06secret\x18\x05 \x01(\tB\x0f\xe2A\x01\x04\xbaH\x05r\x03\x18\x80@\x80\x01\x01H\x00R\x06secret\x88\x01\x01\x12t\n" +
+	"\x06labels\x18Z \x03(\v2&.logos.admin.v1.Credential.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03\x18\x80\x02R\x06labels\x12\x1b\n" +
+	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12\x16\n" +
 	"\x03uid\x18\\ \x01(\tB\x04\xe2A\x01\x03R\x03uid\x12A\n" +
 	"\vcreate_time\x18] \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\x12A\n" +
@@ -550,7 +551,8 @@ const file_logos_admin_v1_credentials_proto_rawDesc = "" +
 	"deleteTime\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xa5\x05\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\t\n" +
+	"\a_secret2\xa5\x05\n" +
 	"\x11CredentialService\x12u\n" +
 	"\rGetCredential\x12$.logos.admin.v1.GetCredentialRequest\x1a\x1a.logos.admin.v1.Credential\"\"\x82\xd3\xe4\x93\x02\x1c\x12\x1a/admin/v1/credentials/{id}\x12\x81\x01\n" +
 	"\x0fListCredentials\x12&.logos.admin.v1.ListCredentialsRequest\x1a'.logos.admin.v1.ListCredentialsResponse\"\x1d\x82\xd3\xe4\x93\x02\x17\x12\x15/admin/v1/credentials\x12\x82\x01\n" +
@@ -616,6 +618,7 @@ func file_logos_admin_v1_credentials_proto_init() {
 	if File_logos_admin_v1_credentials_proto != nil {
 		return
 	}
+	file_logos_admin_v1_credentials_proto_msgTypes[6].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

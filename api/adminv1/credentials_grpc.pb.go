@@ -32,11 +32,11 @@ const (
 //
 // CredentialService manages credentials: the API keys of providers.
 type CredentialServiceClient interface {
-	// GetCredential returns one.
+	// GetCredential returns a credential.
 	GetCredential(ctx context.Context, in *GetCredentialRequest, opts ...grpc.CallOption) (*Credential, error)
-	// ListCredentials returns those that the caller may see, page by page.
+	// ListCredentials returns the credentials that the caller may see, page by page.
 	ListCredentials(ctx context.Context, in *ListCredentialsRequest, opts ...grpc.CallOption) (*ListCredentialsResponse, error)
-	// CreateCredential makes one.
+	// CreateCredential makes a credential.
 	CreateCredential(ctx context.Context, in *CreateCredentialRequest, opts ...grpc.CallOption) (*Credential, error)
 	// UpdateCredential changes the fields that update_mask names, or else those that are given.
 	UpdateCredential(ctx context.Context, in *UpdateCredentialRequest, opts ...grpc.CallOption) (*Credential, error)
@@ -108,11 +108,11 @@ func (c *credentialServiceClient) DeleteCredential(ctx context.Context, in *Dele
 //
 // CredentialService manages credentials: the API keys of providers.
 type CredentialServiceServer interface {
-	// GetCredential returns one.
+	// GetCredential returns a credential.
 	GetCredential(context.Context, *GetCredentialRequest) (*Credential, error)
-	// ListCredentials returns those that the caller may see, page by page.
+	// ListCredentials returns the credentials that the caller may see, page by page.
 	ListCredentials(context.Context, *ListCredentialsRequest) (*ListCredentialsResponse, error)
-	// CreateCredential makes one.
+	// CreateCredential makes a credential.
 	CreateCredential(context.Context, *CreateCredentialRequest) (*Credential, error)
 	// UpdateCredential changes the fields that update_mask names, or else those that are given.
 	UpdateCredential(context.Context, *UpdateCredentialRequest) (*Credential, error)

@@ -150,6 +150,7 @@ func (x *ListDeploymentsRequest) GetShowDeleted() bool {
 	return false
 }
 
+// ListDeploymentsResponse is one page.
 type ListDeploymentsResponse struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	Deployments []*Deployment          `protobuf:"bytes,1,rep,name=deployments,proto3" json:"deployments,omitempty"`
@@ -258,9 +259,9 @@ func (x *CreateDeploymentRequest) GetRequestId() string {
 
 type UpdateDeploymentRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// With its id. An etag that is no longer the present one is refused.
+	// What shall change. The outcome is validated. An etag that is no longer the present one is refused.
 	Deployment *Deployment `protobuf:"bytes,1,opt,name=deployment,proto3" json:"deployment,omitempty"`
-	// Paths like `name,labels`; `*`: all that can be changed.
+	// Paths like `name,labels`; `*`: all that can be changed; absent: what is given.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -603,9 +604,9 @@ const file_logos_admin_v1_deployments_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\x12 \n" +
-	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x06filter\x12#\n" +
-	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\aorderBy\x12!\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12#\n" +
+	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\aorderBy\x12!\n" +
 	"\fshow_deleted\x18\x05 \x01(\bR\vshowDeleted\"\x7f\n" +
 	"\x17ListDeploymentsResponse\x12<\n" +
 	"\vdeployments\x18\x01 \x03(\v2\x1a.logos.admin.v1.DeploymentR\vdeployments\x12&\n" +
@@ -620,13 +621,13 @@ const file_logos_admin_v1_deployments_proto_rawDesc = "" +
 	"\x17UpdateDeploymentRequest\x12F\n" +
 	"\n" +
 	"deployment\x18\x01 \x01(\v2\x1a.logos.admin.v1.DeploymentB\n" +
-	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\n" +
+	"\xe2A\x01\x02\xbaH\x03\xd8\x01\x03R\n" +
 	"deployment\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\"S\n" +
 	"\x17DeleteDeploymentRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\"\xab\t\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xab\t\n" +
 	"\n" +
 	"Deployment\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12\x1c\n" +
@@ -642,17 +643,17 @@ const file_logos_admin_v1_deployments_proto_rawDesc = "" +
 	"credential\x12/\n" +
 	"\x0eprovider_model\x18\t \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\rproviderModel\x12$\n" +
 	"\bendpoint\x18\n" +
-	" \x01(\tB\b\xbaH\x05r\x03(\x80\x10R\bendpoint\x12V\n" +
+	" \x01(\tB\b\xbaH\x05r\x03\x18\x80\x10R\bendpoint\x12V\n" +
 	"\x04apis\x18\v \x03(\tBB\xbaH?\x92\x01<\x10\x10\x18\x01\"6r4R\x04chatR\vcompletionsR\tresponsesR\n" +
 	"embeddingsR\bmessagesR\x04apis\x12(\n" +
 	"\rinclude_usage\x18\f \x01(\bH\x00R\fincludeUsage\x88\x01\x01\x12*\n" +
-	"\fservice_tier\x18\r \x01(\tB\a\xbaH\x04r\x02(@R\vserviceTier\x12.\n" +
+	"\fservice_tier\x18\r \x01(\tB\a\xbaH\x04r\x02\x18@R\vserviceTier\x12.\n" +
 	"\fmax_parallel\x18\x0e \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\vmaxParallel\x12D\n" +
 	"\x17max_requests_per_minute\x18\x0f \x01(\x03B\r\xbaH\n" +
 	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x14maxRequestsPerMinute\x12A\n" +
 	"\x15max_tokens_per_minute\x18\x10 \x01(\x03B\x0e\xbaH\v\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00R\x12maxTokensPerMinute\x12t\n" +
-	"\x06labels\x18Z \x03(\v2&.logos.admin.v1.Deployment.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03(\x80\x02R\x06labels\x12\x1b\n" +
-	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\x12\x16\n" +
+	"\x06labels\x18Z \x03(\v2&.logos.admin.v1.Deployment.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03\x18\x80\x02R\x06labels\x12\x1b\n" +
+	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12\x16\n" +
 	"\x03uid\x18\\ \x01(\tB\x04\xe2A\x01\x03R\x03uid\x12A\n" +
 	"\vcreate_time\x18] \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\x12A\n" +

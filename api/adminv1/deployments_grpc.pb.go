@@ -32,11 +32,11 @@ const (
 //
 // DeploymentService manages deployments: models at providers.
 type DeploymentServiceClient interface {
-	// GetDeployment returns one.
+	// GetDeployment returns a deployment.
 	GetDeployment(ctx context.Context, in *GetDeploymentRequest, opts ...grpc.CallOption) (*Deployment, error)
-	// ListDeployments returns those that the caller may see, page by page.
+	// ListDeployments returns the deployments that the caller may see, page by page.
 	ListDeployments(ctx context.Context, in *ListDeploymentsRequest, opts ...grpc.CallOption) (*ListDeploymentsResponse, error)
-	// CreateDeployment makes one.
+	// CreateDeployment makes a deployment.
 	CreateDeployment(ctx context.Context, in *CreateDeploymentRequest, opts ...grpc.CallOption) (*Deployment, error)
 	// UpdateDeployment changes the fields that update_mask names, or else those that are given.
 	UpdateDeployment(ctx context.Context, in *UpdateDeploymentRequest, opts ...grpc.CallOption) (*Deployment, error)
@@ -108,11 +108,11 @@ func (c *deploymentServiceClient) DeleteDeployment(ctx context.Context, in *Dele
 //
 // DeploymentService manages deployments: models at providers.
 type DeploymentServiceServer interface {
-	// GetDeployment returns one.
+	// GetDeployment returns a deployment.
 	GetDeployment(context.Context, *GetDeploymentRequest) (*Deployment, error)
-	// ListDeployments returns those that the caller may see, page by page.
+	// ListDeployments returns the deployments that the caller may see, page by page.
 	ListDeployments(context.Context, *ListDeploymentsRequest) (*ListDeploymentsResponse, error)
-	// CreateDeployment makes one.
+	// CreateDeployment makes a deployment.
 	CreateDeployment(context.Context, *CreateDeploymentRequest) (*Deployment, error)
 	// UpdateDeployment changes the fields that update_mask names, or else those that are given.
 	UpdateDeployment(context.Context, *UpdateDeploymentRequest) (*Deployment, error)

@@ -150,6 +150,7 @@ func (x *ListMembersRequest) GetShowDeleted() bool {
 	return false
 }
 
+// ListMembersResponse is one page.
 type ListMembersResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Members []*Member              `protobuf:"bytes,1,rep,name=members,proto3" json:"members,omitempty"`
@@ -258,9 +259,9 @@ func (x *CreateMemberRequest) GetRequestId() string {
 
 type UpdateMemberRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// With its id. An etag that is no longer the present one is refused.
+	// What shall change. The outcome is validated. An etag that is no longer the present one is refused.
 	Member *Member `protobuf:"bytes,1,opt,name=member,proto3" json:"member,omitempty"`
-	// Paths like `name,labels`; `*`: all that can be changed.
+	// Paths like `name,labels`; `*`: all that can be changed; absent: what is given.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -515,9 +516,9 @@ const file_logos_admin_v1_members_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\x12 \n" +
-	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x06filter\x12#\n" +
-	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\aorderBy\x12!\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12#\n" +
+	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\aorderBy\x12!\n" +
 	"\fshow_deleted\x18\x05 \x01(\bR\vshowDeleted\"o\n" +
 	"\x13ListMembersResponse\x120\n" +
 	"\amembers\x18\x01 \x03(\v2\x16.logos.admin.v1.MemberR\amembers\x12&\n" +
@@ -529,22 +530,22 @@ const file_logos_admin_v1_members_proto_rawDesc = "" +
 	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\x8e\x01\n" +
 	"\x13UpdateMemberRequest\x12:\n" +
 	"\x06member\x18\x01 \x01(\v2\x16.logos.admin.v1.MemberB\n" +
-	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\x06member\x12;\n" +
+	"\xe2A\x01\x02\xbaH\x03\xd8\x01\x03R\x06member\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\"O\n" +
 	"\x13DeleteMemberRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\"\xb0\x05\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xb8\x05\n" +
 	"\x06Member\x12\x14\n" +
-	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12E\n" +
-	"\x05email\x18\x02 \x01(\tB/\xe2A\x01\x02\xbaH(r& \x03(\x80\x022\x1f^[^@[:space:]]+@[^@[:space:]]+$R\x05email\x12\x1c\n" +
+	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12M\n" +
+	"\x05email\x18\x02 \x01(\tB7\xe2A\x01\x02\xbaH0r. \x03(\x80\x022'^[^@\\x00-\\x20\\x7f]+@[^@\\x00-\\x20\\x7f]+$R\x05email\x12\x1c\n" +
 	"\x04name\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\x04name\x12 \n" +
 	"\ateam_id\x18\x04 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\x06teamId\x12\x1c\n" +
 	"\x04team\x18\x05 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\x04team\x12@\n" +
 	"\x04role\x18\x06 \x01(\tB,\xe2A\x01\x02\xbaH%r#R\x05adminR\n" +
 	"team_ownerR\x06memberR\x06viewerR\x04role\x12p\n" +
-	"\x06labels\x18Z \x03(\v2\".logos.admin.v1.Member.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03(\x80\x02R\x06labels\x12\x1b\n" +
-	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\x12\x16\n" +
+	"\x06labels\x18Z \x03(\v2\".logos.admin.v1.Member.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03\x18\x80\x02R\x06labels\x12\x1b\n" +
+	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12\x16\n" +
 	"\x03uid\x18\\ \x01(\tB\x04\xe2A\x01\x03R\x03uid\x12A\n" +
 	"\vcreate_time\x18] \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\x12A\n" +

@@ -32,11 +32,11 @@ const (
 //
 // MemberService manages members: people who administer, or make keys of their own.
 type MemberServiceClient interface {
-	// GetMember returns one.
+	// GetMember returns a member.
 	GetMember(ctx context.Context, in *GetMemberRequest, opts ...grpc.CallOption) (*Member, error)
-	// ListMembers returns those that the caller may see, page by page.
+	// ListMembers returns the members that the caller may see, page by page.
 	ListMembers(ctx context.Context, in *ListMembersRequest, opts ...grpc.CallOption) (*ListMembersResponse, error)
-	// CreateMember makes one.
+	// CreateMember makes a member.
 	CreateMember(ctx context.Context, in *CreateMemberRequest, opts ...grpc.CallOption) (*Member, error)
 	// UpdateMember changes the fields that update_mask names, or else those that are given.
 	UpdateMember(ctx context.Context, in *UpdateMemberRequest, opts ...grpc.CallOption) (*Member, error)
@@ -108,11 +108,11 @@ func (c *memberServiceClient) DeleteMember(ctx context.Context, in *DeleteMember
 //
 // MemberService manages members: people who administer, or make keys of their own.
 type MemberServiceServer interface {
-	// GetMember returns one.
+	// GetMember returns a member.
 	GetMember(context.Context, *GetMemberRequest) (*Member, error)
-	// ListMembers returns those that the caller may see, page by page.
+	// ListMembers returns the members that the caller may see, page by page.
 	ListMembers(context.Context, *ListMembersRequest) (*ListMembersResponse, error)
-	// CreateMember makes one.
+	// CreateMember makes a member.
 	CreateMember(context.Context, *CreateMemberRequest) (*Member, error)
 	// UpdateMember changes the fields that update_mask names, or else those that are given.
 	UpdateMember(context.Context, *UpdateMemberRequest) (*Member, error)

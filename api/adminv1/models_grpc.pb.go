@@ -32,11 +32,11 @@ const (
 //
 // ModelService manages models, as callers name them.
 type ModelServiceClient interface {
-	// GetModel returns one.
+	// GetModel returns a model.
 	GetModel(ctx context.Context, in *GetModelRequest, opts ...grpc.CallOption) (*Model, error)
-	// ListModels returns those that the caller may see, page by page.
+	// ListModels returns the models that the caller may see, page by page.
 	ListModels(ctx context.Context, in *ListModelsRequest, opts ...grpc.CallOption) (*ListModelsResponse, error)
-	// CreateModel makes one.
+	// CreateModel makes a model.
 	CreateModel(ctx context.Context, in *CreateModelRequest, opts ...grpc.CallOption) (*Model, error)
 	// UpdateModel changes the fields that update_mask names, or else those that are given.
 	UpdateModel(ctx context.Context, in *UpdateModelRequest, opts ...grpc.CallOption) (*Model, error)
@@ -108,11 +108,11 @@ func (c *modelServiceClient) DeleteModel(ctx context.Context, in *DeleteModelReq
 //
 // ModelService manages models, as callers name them.
 type ModelServiceServer interface {
-	// GetModel returns one.
+	// GetModel returns a model.
 	GetModel(context.Context, *GetModelRequest) (*Model, error)
-	// ListModels returns those that the caller may see, page by page.
+	// ListModels returns the models that the caller may see, page by page.
 	ListModels(context.Context, *ListModelsRequest) (*ListModelsResponse, error)
-	// CreateModel makes one.
+	// CreateModel makes a model.
 	CreateModel(context.Context, *CreateModelRequest) (*Model, error)
 	// UpdateModel changes the fields that update_mask names, or else those that are given.
 	UpdateModel(context.Context, *UpdateModelRequest) (*Model, error)

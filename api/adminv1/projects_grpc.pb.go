@@ -32,11 +32,11 @@ const (
 //
 // ProjectService manages projects: applications, services or courses that call models.
 type ProjectServiceClient interface {
-	// GetProject returns one.
+	// GetProject returns a project.
 	GetProject(ctx context.Context, in *GetProjectRequest, opts ...grpc.CallOption) (*Project, error)
-	// ListProjects returns those that the caller may see, page by page.
+	// ListProjects returns the projects that the caller may see, page by page.
 	ListProjects(ctx context.Context, in *ListProjectsRequest, opts ...grpc.CallOption) (*ListProjectsResponse, error)
-	// CreateProject makes one.
+	// CreateProject makes a project.
 	CreateProject(ctx context.Context, in *CreateProjectRequest, opts ...grpc.CallOption) (*Project, error)
 	// UpdateProject changes the fields that update_mask names, or else those that are given.
 	UpdateProject(ctx context.Context, in *UpdateProjectRequest, opts ...grpc.CallOption) (*Project, error)
@@ -108,11 +108,11 @@ func (c *projectServiceClient) DeleteProject(ctx context.Context, in *DeleteProj
 //
 // ProjectService manages projects: applications, services or courses that call models.
 type ProjectServiceServer interface {
-	// GetProject returns one.
+	// GetProject returns a project.
 	GetProject(context.Context, *GetProjectRequest) (*Project, error)
-	// ListProjects returns those that the caller may see, page by page.
+	// ListProjects returns the projects that the caller may see, page by page.
 	ListProjects(context.Context, *ListProjectsRequest) (*ListProjectsResponse, error)
-	// CreateProject makes one.
+	// CreateProject makes a project.
 	CreateProject(context.Context, *CreateProjectRequest) (*Project, error)
 	// UpdateProject changes the fields that update_mask names, or else those that are given.
 	UpdateProject(context.Context, *UpdateProjectRequest) (*Project, error)

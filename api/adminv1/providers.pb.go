@@ -151,6 +151,7 @@ func (x *ListProvidersRequest) GetShowDeleted() bool {
 	return false
 }
 
+// ListProvidersResponse is one page.
 type ListProvidersResponse struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Providers []*Provider            `protobuf:"bytes,1,rep,name=providers,proto3" json:"providers,omitempty"`
@@ -259,9 +260,9 @@ func (x *CreateProviderRequest) GetRequestId() string {
 
 type UpdateProviderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// With its id. An etag that is no longer the present one is refused.
+	// What shall change. The outcome is validated. An etag that is no longer the present one is refused.
 	Provider *Provider `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
-	// Paths like `name,labels`; `*`: all that can be changed.
+	// Paths like `name,labels`; `*`: all that can be changed; absent: what is given.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -577,6 +578,7 @@ func (x *TestProviderRequest) GetProviderModel() string {
 	return ""
 }
 
+// TestProviderResponse is what a call to the provider showed.
 type TestProviderResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// It works.
@@ -719,6 +721,7 @@ func (x *DiscoverModelsRequest) GetCredential() string {
 	return ""
 }
 
+// DiscoverModelsResponse is which models the provider has.
 type DiscoverModelsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What the provider calls its models, at most 10000.
@@ -764,6 +767,7 @@ func (x *DiscoverModelsResponse) GetModels() []*DiscoveredModel {
 	return nil
 }
 
+// DiscoveredModel is one model of a provider.
 type DiscoveredModel struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ProviderModel string                 `protobuf:"bytes,1,opt,name=provider_model,json=providerModel,proto3" json:"provider_model,omitempty"`
@@ -828,9 +832,9 @@ const file_logos_admin_v1_providers_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\x12 \n" +
-	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x06filter\x12#\n" +
-	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\aorderBy\x12!\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12#\n" +
+	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\aorderBy\x12!\n" +
 	"\fshow_deleted\x18\x05 \x01(\bR\vshowDeleted\"w\n" +
 	"\x15ListProvidersResponse\x126\n" +
 	"\tproviders\x18\x01 \x03(\v2\x18.logos.admin.v1.ProviderR\tproviders\x12&\n" +
@@ -842,24 +846,24 @@ const file_logos_admin_v1_providers_proto_rawDesc = "" +
 	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\x96\x01\n" +
 	"\x15UpdateProviderRequest\x12@\n" +
 	"\bprovider\x18\x01 \x01(\v2\x18.logos.admin.v1.ProviderB\n" +
-	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\bprovider\x12;\n" +
+	"\xe2A\x01\x02\xbaH\x03\xd8\x01\x03R\bprovider\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\"Q\n" +
 	"\x15DeleteProviderRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\"\x95\x06\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\x95\x06\n" +
 	"\bProvider\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12\"\n" +
 	"\x04name\x18\x02 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05 \x01(\x80\x02R\x04name\x12)\n" +
-	"\bbase_url\x18\x03 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05 \x01(\x80\x10R\abaseUrl\x12V\n" +
+	"\bbase_url\x18\x03 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05\x10\x01\x18\x80\x10R\abaseUrl\x12V\n" +
 	"\adialect\x18\x04 \x01(\tB<\xbaH9r7R\x00R\x06openaiR\x05azureR\tanthropicR\x06geminiR\x11openai-compatibleR\adialect\x12)\n" +
 	"\vauth_header\x18\x05 \x01(\tB\b\xbaH\x05r\x03(\x80\x01R\n" +
 	"authHeader\x12)\n" +
 	"\vauth_format\x18\x06 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\n" +
 	"authFormat\x12I\n" +
 	"\fprivacy_zone\x18\a \x01(\tB&\xbaH#r!R\x00R\x05localR\x05eu_euR\x05eu_usR\banywhereR\vprivacyZone\x12r\n" +
-	"\x06labels\x18Z \x03(\v2$.logos.admin.v1.Provider.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03(\x80\x02R\x06labels\x12\x1b\n" +
-	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\x12\x16\n" +
+	"\x06labels\x18Z \x03(\v2$.logos.admin.v1.Provider.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03\x18\x80\x02R\x06labels\x12\x1b\n" +
+	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12\x16\n" +
 	"\x03uid\x18\\ \x01(\tB\x04\xe2A\x01\x03R\x03uid\x12A\n" +
 	"\vcreate_time\x18] \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\x12A\n" +

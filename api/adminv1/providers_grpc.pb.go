@@ -34,11 +34,11 @@ const (
 //
 // ProviderService manages providers: base URLs at which there are models.
 type ProviderServiceClient interface {
-	// GetProvider returns one.
+	// GetProvider returns a provider.
 	GetProvider(ctx context.Context, in *GetProviderRequest, opts ...grpc.CallOption) (*Provider, error)
-	// ListProviders returns those that the caller may see, page by page.
+	// ListProviders returns the providers that the caller may see, page by page.
 	ListProviders(ctx context.Context, in *ListProvidersRequest, opts ...grpc.CallOption) (*ListProvidersResponse, error)
-	// CreateProvider makes one.
+	// CreateProvider makes a provider.
 	CreateProvider(ctx context.Context, in *CreateProviderRequest, opts ...grpc.CallOption) (*Provider, error)
 	// UpdateProvider changes the fields that update_mask names, or else those that are given.
 	UpdateProvider(ctx context.Context, in *UpdateProviderRequest, opts ...grpc.CallOption) (*Provider, error)
@@ -134,11 +134,11 @@ func (c *providerServiceClient) DiscoverModels(ctx context.Context, in *Discover
 //
 // ProviderService manages providers: base URLs at which there are models.
 type ProviderServiceServer interface {
-	// GetProvider returns one.
+	// GetProvider returns a provider.
 	GetProvider(context.Context, *GetProviderRequest) (*Provider, error)
-	// ListProviders returns those that the caller may see, page by page.
+	// ListProviders returns the providers that the caller may see, page by page.
 	ListProviders(context.Context, *ListProvidersRequest) (*ListProvidersResponse, error)
-	// CreateProvider makes one.
+	// CreateProvider makes a provider.
 	CreateProvider(context.Context, *CreateProviderRequest) (*Provider, error)
 	// UpdateProvider changes the fields that update_mask names, or else those that are given.
 	UpdateProvider(context.Context, *UpdateProviderRequest) (*Provider, error)

@@ -115,7 +115,7 @@ func (x *UpdateSettingsRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
 	return nil
 }
 
-// Settings hold for the whole installation and take effect live.
+// Settings are what holds for the whole installation. They take effect live.
 type Settings struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Hosts at which providers may be though their addresses are private; "*.example.org" stands for all below.
@@ -278,6 +278,7 @@ func (x *EraseEndUserRequest) GetUser() string {
 	return ""
 }
 
+// EraseEndUserResponse is how much was erased.
 type EraseEndUserResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Calls from which it was removed.
@@ -368,6 +369,7 @@ func (x *EraseSourceAddressRequest) GetAddress() string {
 	return ""
 }
 
+// EraseSourceAddressResponse is how much was erased.
 type EraseSourceAddressResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Audit events from which it was removed.
@@ -426,18 +428,18 @@ const file_logos_admin_v1_settings_proto_rawDesc = "" +
 	"updateMask\"\xf8\x03\n" +
 	"\bSettings\x127\n" +
 	"\fegress_hosts\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x90N\x18\x01\"\ar\x05 \x01(\x80\x02R\vegressHosts\x126\n" +
-	"\fegress_cidrs\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\a\x18\x01\"\x06r\x04 \x01(@R\vegressCidrs\x12;\n" +
+	"\fegress_cidrs\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\a\x18\x01\"\x06r\x04\x10\x01\x18@R\vegressCidrs\x12;\n" +
 	"\x13call_retention_days\x18\x03 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x00R\x11callRetentionDays\x12=\n" +
 	"\x14audit_retention_days\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x00R\x12auditRetentionDays\x12J\n" +
 	"\x1bunknown_line_retention_days\x18\x05 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x00R\x18unknownLineRetentionDays\x12S\n" +
 	"\x0eclaim_lifetime\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x05\b\x80\xe7\x84\x0f2\x02\b<R\rclaimLifetime\x12\x1b\n" +
-	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\x12A\n" +
+	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12A\n" +
 	"\vupdate_time\x18^ \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"updateTime\"e\n" +
 	"\x13EraseEndUserRequest\x12*\n" +
 	"\n" +
 	"project_id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\tprojectId\x12\"\n" +
-	"\x04user\x18\x02 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05 \x01(\x80\bR\x04user\",\n" +
+	"\x04user\x18\x02 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05\x10\x01\x18\x80\bR\x04user\",\n" +
 	"\x14EraseEndUserResponse\x12\x14\n" +
 	"\x05calls\x18\x01 \x01(\x03R\x05calls\"B\n" +
 	"\x19EraseSourceAddressRequest\x12%\n" +

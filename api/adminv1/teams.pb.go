@@ -151,6 +151,7 @@ func (x *ListTeamsRequest) GetShowDeleted() bool {
 	return false
 }
 
+// ListTeamsResponse is one page.
 type ListTeamsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Teams []*Team                `protobuf:"bytes,1,rep,name=teams,proto3" json:"teams,omitempty"`
@@ -259,9 +260,9 @@ func (x *CreateTeamRequest) GetRequestId() string {
 
 type UpdateTeamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// With its id. An etag that is no longer the present one is refused.
+	// What shall change. The outcome is validated. An etag that is no longer the present one is refused.
 	Team *Team `protobuf:"bytes,1,opt,name=team,proto3" json:"team,omitempty"`
-	// Paths like `name,labels`; `*`: all that can be changed.
+	// Paths like `name,labels`; `*`: all that can be changed; absent: what is given.
 	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,2,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -499,9 +500,9 @@ const file_logos_admin_v1_teams_proto_rawDesc = "" +
 	"\tpage_size\x18\x01 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80 R\tpageToken\x12 \n" +
-	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03(\x80 R\x06filter\x12#\n" +
-	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03(\x80\x02R\aorderBy\x12!\n" +
+	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\tpageToken\x12 \n" +
+	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\x12#\n" +
+	"\border_by\x18\x04 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\aorderBy\x12!\n" +
 	"\fshow_deleted\x18\x05 \x01(\bR\vshowDeleted\"g\n" +
 	"\x11ListTeamsResponse\x12*\n" +
 	"\x05teams\x18\x01 \x03(\v2\x14.logos.admin.v1.TeamR\x05teams\x12&\n" +
@@ -513,20 +514,20 @@ const file_logos_admin_v1_teams_proto_rawDesc = "" +
 	"request_id\x18\x02 \x01(\tB\v\xbaH\b\xd8\x01\x01r\x03\xb0\x01\x01R\trequestId\"\x86\x01\n" +
 	"\x11UpdateTeamRequest\x124\n" +
 	"\x04team\x18\x01 \x01(\v2\x14.logos.admin.v1.TeamB\n" +
-	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\x04team\x12;\n" +
+	"\xe2A\x01\x02\xbaH\x03\xd8\x01\x03R\x04team\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
 	"updateMask\"M\n" +
 	"\x11DeleteTeamRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\"\x95\x05\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\x95\x05\n" +
 	"\x04Team\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12\"\n" +
 	"\x04name\x18\x02 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05 \x01(\x80\x02R\x04name\x129\n" +
 	"\x10member_key_limit\x18\x03 \x01(\x05B\n" +
 	"\xbaH\a\x1a\x05\x18\xe8\a(\x00H\x00R\x0ememberKeyLimit\x88\x01\x01\x12Z\n" +
 	"\x12member_key_max_age\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x12\xbaH\x0f\xaa\x01\f\"\x06\b\x80\x86\xb0\x96\x012\x02\b<R\x0fmemberKeyMaxAge\x12n\n" +
-	"\x06labels\x18Z \x03(\v2 .logos.admin.v1.Team.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03(\x80\x02R\x06labels\x12\x1b\n" +
-	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02(@R\x04etag\x12\x16\n" +
+	"\x06labels\x18Z \x03(\v2 .logos.admin.v1.Team.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03\x18\x80\x02R\x06labels\x12\x1b\n" +
+	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12\x16\n" +
 	"\x03uid\x18\\ \x01(\tB\x04\xe2A\x01\x03R\x03uid\x12A\n" +
 	"\vcreate_time\x18] \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"createTime\x12A\n" +

@@ -32,11 +32,11 @@ const (
 //
 // TeamService manages teams: groups of projects.
 type TeamServiceClient interface {
-	// GetTeam returns one.
+	// GetTeam returns a team.
 	GetTeam(ctx context.Context, in *GetTeamRequest, opts ...grpc.CallOption) (*Team, error)
-	// ListTeams returns those that the caller may see, page by page.
+	// ListTeams returns the teams that the caller may see, page by page.
 	ListTeams(ctx context.Context, in *ListTeamsRequest, opts ...grpc.CallOption) (*ListTeamsResponse, error)
-	// CreateTeam makes one.
+	// CreateTeam makes a team.
 	CreateTeam(ctx context.Context, in *CreateTeamRequest, opts ...grpc.CallOption) (*Team, error)
 	// UpdateTeam changes the fields that update_mask names, or else those that are given.
 	UpdateTeam(ctx context.Context, in *UpdateTeamRequest, opts ...grpc.CallOption) (*Team, error)
@@ -108,11 +108,11 @@ func (c *teamServiceClient) DeleteTeam(ctx context.Context, in *DeleteTeamReques
 //
 // TeamService manages teams: groups of projects.
 type TeamServiceServer interface {
-	// GetTeam returns one.
+	// GetTeam returns a team.
 	GetTeam(context.Context, *GetTeamRequest) (*Team, error)
-	// ListTeams returns those that the caller may see, page by page.
+	// ListTeams returns the teams that the caller may see, page by page.
 	ListTeams(context.Context, *ListTeamsRequest) (*ListTeamsResponse, error)
-	// CreateTeam makes one.
+	// CreateTeam makes a team.
 	CreateTeam(context.Context, *CreateTeamRequest) (*Team, error)
 	// UpdateTeam changes the fields that update_mask names, or else those that are given.
 	UpdateTeam(context.Context, *UpdateTeamRequest) (*Team, error)

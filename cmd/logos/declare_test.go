@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
@@ -31,8 +32,8 @@ func TestWritesWhatItReads(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)
 	}
-	all.Credentials[0].Secret = "secret of LOGOS_SECRET_OPENAI_EU_MAIN"
-	all.ApiKeys[0].Secret = "secret of LOGOS_SECRET_COURSE_K"
+	all.Credentials[0].Secret = proto.String("secret of LOGOS_SECRET_OPENAI_EU_MAIN")
+	all.ApiKeys[0].Secret = proto.String("secret of LOGOS_SECRET_COURSE_K")
 	if diff := cmp.Diff(all, d.configuration, protocmp.Transform()); diff != "" {
 		t.Errorf("it comes back otherwise (-written +read):\n%s\n%s", diff, text)
 	}
@@ -62,7 +63,7 @@ credentials:
 		t.Errorf("missing (-want +got):\n%s", diff)
 	}
 	for i, want := range []string{"", "sk-2", "", "sk-1"} {
-		if got := d.configuration.Credentials[i].Secret; got != want {
+		if got := d.configuration.Credentials[i].GetSecret(); got != want {
 			t.Errorf("secret %d is %q, want %q", i, got, want)
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -45,8 +44,6 @@ const (
 	demoKeyFile   = "demo.key" // in the data directory
 )
 
-const gcPercent = 400
-
 // A gateway is the running parts of `logos serve`.
 type gateway struct {
 	settings *settings
@@ -59,6 +56,7 @@ type gateway struct {
 	xds      *xds.Server
 	probes   extproc.Probes
 	config   atomic.Pointer[logos.Config]
+	heap     heap
 	applied  prometheus.Gauge
 	seeded   atomic.Bool // the demo is there, if it shall be
 	token    api.SetupToken
@@ -75,10 +73,6 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	}
 	if err := os.MkdirAll(s.runDir, 0o700); err != nil {
 		return fmt.Errorf("make the run directory: %w", err)
-	}
-	if os.Getenv("GOGC") == "" {
-		// The heap is small and its garbage much: request bodies. A few MiB more save a tenth of the time.
-		debug.SetGCPercent(gcPercent)
 	}
 	g := &gateway{settings: s, log: log, registry: prometheus.NewRegistry(), token: api.NewSetupToken()}
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -178,6 +172,7 @@ func (g *gateway) apply(ctx context.Context, config *logos.Config) {
 	}
 	g.config.Store(config)
 	g.applied.Set(float64(config.Revision))
+	g.heap.tune()
 	g.log.Info("configuration in force", zap.Int64("revision", config.Revision), zap.Int("targets", len(config.Targets())))
 }
 

@@ -278,7 +278,7 @@ func (u *supervisor) announce(took time.Duration) {
 Logos is ready (%s).
 
   calls      %s/v1
-  admin      %s   (/logosdb, /admin/v1, /metrics, /readyz)
+  admin      %s   (/docs, /admin/v1, /logosdb, /metrics, /readyz)
   Envoy      http://%s   (stats)
   data       %s
 

@@ -2,10 +2,7 @@ module github.com/ls1intum/edutelligence/logos/tools/grpc-gateway
 
 go 1.26.0
 
-tool (
-	github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway
-	github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-openapiv3
-)
+tool github.com/grpc-ecosystem/grpc-gateway/v2/protoc-gen-grpc-gateway
 
 require (
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.33.0 // indirect
