@@ -63,7 +63,7 @@ func NewCompiler(hasher Hasher) *Compiler {
 		},
 		offers: make(map[ModelID][]*Deployment), shared: make(map[ModelID][]Candidate),
 		access: make(map[ProfileID]*Access), targets: make(map[targetKey]*usedTarget),
-		last: &Config{Hasher: hasher, keys: &keyTable{}, previous: &keyTable{}},
+		last: &Config{Hasher: hasher, callers: callers{keys: &keyTable{}, previous: &keyTable{}}},
 	}
 }
 
@@ -102,6 +102,9 @@ func (c *Compiler) Apply(revision int64, ch Changes) (*Config, error) {
 	if err := c.editAccess(d, &next); err != nil {
 		return nil, err
 	}
+	if d.routes() || c.last.since == nil || !next.Egress.equal(c.last.Egress) {
+		next.since = &revision
+	}
 	c.last = &next
 	return &next, nil
 }
@@ -116,6 +119,11 @@ type dirt struct {
 	models      map[ModelID]bool // whose deployments are to be looked at again
 	modelRows   map[ModelID]bool
 	deployments map[DeploymentID]bool
+}
+
+// routes says whether what calls may be sent to is touched.
+func (d *dirt) routes() bool {
+	return len(d.profiles)+len(d.providers)+len(d.models)+len(d.modelRows)+len(d.deployments) > 0
 }
 
 // merge brings the rows up to date. A row that is what it was already does not count as changed.

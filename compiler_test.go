@@ -316,6 +316,9 @@ func TestWhatDidNotChangeIsShared(t *testing.T) {
 	if &next.Targets()[0] != &first.Targets()[0] || next.Profiles(1)[0] != first.Profiles(1)[0] {
 		t.Error("a new key makes targets or profiles anew")
 	}
+	if !next.SameRoutes(first) {
+		t.Error("a new key counts as a change of what calls may be sent to")
+	}
 	again := apply(logos.Changes{Resources: resources(t)})
 	if &again.Targets()[0] != &first.Targets()[0] {
 		t.Error("rows that say what they said make targets anew")
@@ -324,6 +327,41 @@ func TestWhatDidNotChangeIsShared(t *testing.T) {
 	next = apply(logos.Changes{Resources: logos.Resources{Projects: []*logos.Project{&renamed}}})
 	if &next.Targets()[0] != &first.Targets()[0] || next.Project(1).Name != "renamed" || first.Project(1).Name != "app" {
 		t.Error("a project's new name makes targets anew, is not there, or changes the revision before")
+	}
+}
+
+func TestCallersCountBeforeRoutesDo(t *testing.T) {
+	c := logos.NewCompiler(logos.Hasher{})
+	first, err := c.Apply(1, logos.Changes{Resources: resources(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, ch := range map[string]logos.Changes{
+		"a provider":   {Resources: logos.Resources{Providers: []*logos.Provider{{ID: 1, Name: "moved", BaseURL: mustURL(t, "https://moved.example")}}}},
+		"a credential": {Resources: logos.Resources{Credentials: []*logos.Credential{{ID: 1, Provider: 1, Secret: "sk-2"}}}},
+		"a model":      {Gone: logos.Gone{Models: []logos.ModelID{1}}},
+		"a deployment": {Gone: logos.Gone{Deployments: []logos.DeploymentID{1}}},
+		"a profile":    {Gone: logos.Gone{Profiles: []logos.ProfileID{1}}},
+		"the hosts":    {Resources: logos.Resources{Egress: logos.Egress{Hosts: []string{"inside"}}}},
+	} {
+		next, err := c.Apply(2, ch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next.SameRoutes(first) {
+			t.Errorf("a change of %s does not count as one of what calls may be sent to", name)
+		}
+	}
+	last, err := c.Apply(3, logos.Changes{Gone: logos.Gone{APIKeys: []logos.APIKeyID{1}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mixed := last.WithRoutes(first)
+	if mixed.APIKey(logos.KeyHash{1}) != nil || first.APIKey(logos.KeyHash{1}) == nil {
+		t.Error("a key that is gone is there with the routes of before, or no longer in the revision before")
+	}
+	if mixed.Revision != first.Revision || !mixed.SameRoutes(first) || &mixed.Targets()[0] != &first.Targets()[0] || mixed.Profiles(1)[0] != first.Profiles(1)[0] {
+		t.Error("the routes are not those of before")
 	}
 }
 

@@ -32,10 +32,22 @@ type Config struct {
 	Egress   Egress
 	Hasher   Hasher
 
-	projects  map[ProjectID]*Project
-	keys      *keyTable // by the hash of the present secret
-	previous  *keyTable // by the hash of the secret before the last rotation
-	digests   bool      // some key may be known by the SHA-256 of its secret alone
+	callers
+	routes
+}
+
+// callers is the part of a Config that says who may call. It counts at once.
+type callers struct {
+	projects map[ProjectID]*Project
+	keys     *keyTable // by the hash of the present secret
+	previous *keyTable // by the hash of the secret before the last rotation
+	digests  bool      // some key may be known by the SHA-256 of its secret alone
+}
+
+// routes is the part of a Config that says what a call may be sent to. It counts once Envoy has it, see
+// [Config.WithRoutes].
+type routes struct {
+	since     *int64 // the revision in which any of it changed last; a new pointer each time
 	profiles  map[ProjectID][]*Access
 	models    map[ModelID]*Model
 	modelName map[string]*Model
@@ -44,6 +56,18 @@ type Config struct {
 	providers   map[ProviderID]*Provider
 	credentials []*Credential // seldom looked up, so not indexed; also of providers that are gone
 	deployments []*Deployment // likewise
+}
+
+// SameRoutes says whether no revision between the two has changed what calls may be sent to. What was
+// compiled anew counts as changed.
+func (c *Config) SameRoutes(other *Config) bool { return c.since == other.since }
+
+// WithRoutes returns the callers of c with what calls may be sent to in an earlier revision, whose number it
+// has: a key that is revoked is so at once, also while Envoy still takes in new targets.
+func (c *Config) WithRoutes(of *Config) *Config {
+	out := *of
+	out.callers = c.callers
+	return &out
 }
 
 // A Target is a thing that a call can be sent to: a deployment with a credential or, for pass-through,

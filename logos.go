@@ -7,6 +7,7 @@ package logos
 import (
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -189,6 +190,10 @@ type Deployment struct {
 type Egress struct {
 	Hosts  []string       // names and addresses; "*.example.org" stands for all below
 	Ranges []netip.Prefix // of addresses
+}
+
+func (e Egress) equal(other Egress) bool {
+	return slices.Equal(e.Hosts, other.Hosts) && slices.Equal(e.Ranges, other.Ranges)
 }
 
 // FormatID writes an id as people see it.

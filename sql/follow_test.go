@@ -7,6 +7,7 @@ import (
 	random "math/rand/v2"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -165,7 +166,7 @@ func follow(t *testing.T, s *store.Store) <-chan *logos.Config {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- store.NewWatcher(s, prometheus.NewRegistry()).Run(ctx, func(_ context.Context, c *logos.Config) { seen <- c })
+		done <- store.NewWatcher(s, prometheus.NewRegistry()).Run(ctx, func(_ context.Context, c *logos.Config, _ time.Time) { seen <- c })
 	}()
 	t.Cleanup(func() {
 		cancel()

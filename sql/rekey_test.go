@@ -158,7 +158,7 @@ func TestARunningGatewayReadsItsKeysAgain(t *testing.T) {
 	var seen atomic.Int64
 	var all errgroup.Group
 	all.Go(func() error {
-		return store.NewWatcher(running, prometheus.NewRegistry()).Run(ctx, func(_ context.Context, config *logos.Config) { seen.Store(config.Revision) })
+		return store.NewWatcher(running, prometheus.NewRegistry()).Run(ctx, func(_ context.Context, config *logos.Config, _ time.Time) { seen.Store(config.Revision) })
 	})
 	soon(t, "first revision", func() bool { return seen.Load() > 0 })
 	if _, err := pgtest.Open(t, url, pgtest.Key(t, newText+"\n"+oldText)).Rekey(t.Context()); err != nil {

@@ -30,8 +30,6 @@ type Watcher struct {
 	loads    *prometheus.CounterVec
 	took     prometheus.Histogram
 	present  prometheus.Gauge
-
-	propagation prometheus.Histogram
 }
 
 // NewWatcher makes a watcher.
@@ -48,16 +46,16 @@ func NewWatcher(s *Store, reg prometheus.Registerer) *Watcher {
 		present: promauto.With(reg).NewGauge(prometheus.GaugeOpts{
 			Name: "logos_config_revision", Help: "Revision of the configuration that was loaded last.",
 		}),
-		propagation: promauto.With(reg).NewHistogram(prometheus.HistogramOpts{
-			Name: "logos_config_propagation_seconds", Help: "Time from a change of the configuration, by the database's clock, until Envoy has warmed it and decisions use it.",
-			Buckets: []float64{.005, .01, .02, .05, .1, .2, .3, .4, .5, 1, 2, 5, 10},
-		}),
 	}
 }
 
+// An Apply takes a revision. changed is when the change was made, by the database's clock; zero: not known.
+// While it works, no further revision is seen.
+type Apply func(ctx context.Context, config *logos.Config, changed time.Time)
+
 // Run calls apply with each new revision, from one goroutine, until ctx ends. While the database is away
 // or a revision is not usable, the last good one stays.
-func (w *Watcher) Run(ctx context.Context, apply func(context.Context, *logos.Config)) error {
+func (w *Watcher) Run(ctx context.Context, apply Apply) error {
 	for ctx.Err() == nil {
 		w.pause = pollEvery / 4
 		err := w.listen(ctx, apply)
@@ -78,7 +76,7 @@ func (w *Watcher) Run(ctx context.Context, apply func(context.Context, *logos.Co
 
 // listen follows revisions on one connection, until that fails. The first is read as a whole: while there
 // was no connection, the database may have become another.
-func (w *Watcher) listen(ctx context.Context, apply func(context.Context, *logos.Config)) error {
+func (w *Watcher) listen(ctx context.Context, apply Apply) error {
 	conn, err := w.store.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
@@ -104,7 +102,7 @@ func (w *Watcher) listen(ctx context.Context, apply func(context.Context, *logos
 }
 
 // follow applies the present revision, if it is not the one applied last.
-func (w *Watcher) follow(ctx context.Context, conn *pgx.Conn, apply func(context.Context, *logos.Config)) error {
+func (w *Watcher) follow(ctx context.Context, conn *pgx.Conn, apply Apply) error {
 	present, err := db.New(conn).Revision(ctx)
 	if err != nil {
 		return fmt.Errorf("read the revision: %w", err)
@@ -125,10 +123,11 @@ func (w *Watcher) follow(ctx context.Context, conn *pgx.Conn, apply func(context
 		w.failing = false
 		w.store.log.Info("changes of the configuration are followed again")
 	}
-	apply(ctx, config)
-	if !first && config.Revision == present.Revision {
-		w.propagation.Observe(time.Since(present.ChangedAt).Seconds())
+	changed := present.ChangedAt
+	if first || config.Revision != present.Revision {
+		changed = time.Time{}
 	}
+	apply(ctx, config, changed)
 	return nil
 }
 

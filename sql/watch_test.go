@@ -21,7 +21,7 @@ func watch(t *testing.T, s *store.Store) <-chan int64 {
 	done := make(chan error, 1)
 	last := int64(-1)
 	go func() {
-		done <- store.NewWatcher(s, prometheus.NewRegistry()).Run(ctx, func(_ context.Context, c *logos.Config) {
+		done <- store.NewWatcher(s, prometheus.NewRegistry()).Run(ctx, func(_ context.Context, c *logos.Config, _ time.Time) {
 			if c.Revision <= last {
 				t.Errorf("revision %d is applied after %d", c.Revision, last)
 			}

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"maps"
+	"strings"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
@@ -76,7 +77,7 @@ func (l *ledger) hears(r *discoveryv3.DeltaDiscoveryRequest) {
 		return
 	}
 	maps.Copy(l.refused[kind], d.versions)
-	l.doubtful, l.reason = true, r.GetErrorDetail().GetMessage()
+	l.doubtful, l.reason = true, "a "+strings.ToLower(shortType(kind))+" was refused by Envoy: "+r.GetErrorDetail().GetMessage()
 }
 
 // settles says that Envoy has said all of a version that it will: it has it, or it refused it.

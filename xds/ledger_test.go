@@ -175,7 +175,7 @@ func TestWhatIsRefusedIsNotWaitedFor(t *testing.T) {
 	d.hears(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: resource.ClusterType})
 	d.refuse(resource.ClusterType)
 	d.expect("after a refusal", false, true, true)
-	if !d.doubtful || d.reason != "no" {
+	if !d.doubtful || d.reason != "a cluster was refused by Envoy: no" {
 		t.Errorf("after a refusal, it is doubtful %t, because %q", d.doubtful, d.reason)
 	}
 	d.took(resource.ClusterType, d.set.snapshot("1").VersionMap[resource.ClusterType])

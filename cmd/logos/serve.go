@@ -14,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
@@ -55,9 +54,7 @@ type gateway struct {
 	egress   *egress.Book
 	xds      *xds.Server
 	probes   extproc.Probes
-	config   atomic.Pointer[logos.Config]
-	heap     heap
-	applied  prometheus.Gauge
+	force    *force
 	seeded   atomic.Bool // the demo is there, if it shall be
 	token    api.SetupToken
 	service  *api.Service
@@ -76,9 +73,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	}
 	g := &gateway{settings: s, log: log, registry: prometheus.NewRegistry(), token: api.NewSetupToken()}
 	g.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	g.applied = promauto.With(g.registry).NewGauge(prometheus.GaugeOpts{
-		Name: "logos_config_applied_revision", Help: "Revision of the configuration that decisions use.",
-	})
+	g.force = newForce(g.route, log, g.registry)
 	if g.store, err = openStore(ctx, s.databaseURL, keys, log); err != nil {
 		return err
 	}
@@ -92,7 +87,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	g.egress = egress.NewBook(net.DefaultResolver, []string{s.listen, s.adminListen, s.envoyAdmin},
 		egress.Options{Linger: s.maxCall, File: filepath.Join(s.runDir, addressesFile)}, log, g.registry)
 	g.xds = xds.NewServer(g.xdsOptions(), g.envoy, g.calls.Uses, log, g.registry)
-	g.service = api.NewService(g.store, g.inForce, g.egress)
+	g.service = api.NewService(g.store, g.force.wait, g.egress)
 	return g.run(ctx)
 }
 
@@ -151,7 +146,8 @@ func (g *gateway) run(ctx context.Context) error {
 	watcher := store.NewWatcher(g.store, g.registry)
 	parts.Go(func() error { return g.xds.Run(ctx) })
 	parts.Go(func() error { return g.egress.Run(ctx, g.readdress) })
-	parts.Go(func() error { return watcher.Run(ctx, g.apply) })
+	parts.Go(func() error { return watcher.Run(ctx, g.force.take) })
+	parts.Go(func() error { return g.force.Run(ctx) })
 	parts.Go(func() error { return reader.Run(ctx) })
 	parts.Go(func() error { return g.calls.Maintain(ctx, g.settings.minFree) })
 	parts.Go(func() error { return g.partitions(ctx) })
@@ -163,17 +159,13 @@ func (g *gateway) run(ctx context.Context) error {
 	return parts.Wait()
 }
 
-// apply puts a revision into force: what is new first in Envoy, then for decisions.
-func (g *gateway) apply(ctx context.Context, config *logos.Config) {
+// route brings Envoy what calls may be sent to.
+func (g *gateway) route(ctx context.Context, config *logos.Config) {
 	g.egress.Apply(ctx, config.Egress, egress.Hosts(config.Targets()))
 	if err := g.xds.Apply(ctx, config); err != nil {
 		// Decisions go on with what Envoy has: they use clusters that it reports active alone.
 		g.log.Error("Envoy does not have the whole configuration", zap.Int64("revision", config.Revision), zap.Error(err))
 	}
-	g.config.Store(config)
-	g.applied.Set(float64(config.Revision))
-	g.heap.tune()
-	g.log.Info("configuration in force", zap.Int64("revision", config.Revision), zap.Int("targets", len(config.Targets())))
 }
 
 // inactive says why Envoy can't use a target now.
@@ -191,24 +183,6 @@ func (g *gateway) inactive(t *logos.Target) string {
 func (g *gateway) readdress() {
 	if err := g.xds.Readdress(); err != nil {
 		g.log.Error("Envoy does not have the providers' present addresses", zap.Error(err))
-	}
-}
-
-// inForce returns when decisions use a revision, or after two seconds.
-func (g *gateway) inForce(ctx context.Context, revision int64) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if config := g.config.Load(); config != nil && config.Revision >= revision {
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
 	}
 }
 
@@ -314,7 +288,7 @@ func (g *gateway) listen() (*listeners, error) {
 	l.xdsServer = grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
 	g.xds.Register(l.xdsServer)
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
-	extprocv3.RegisterExternalProcessorServer(l.extProcServe, extproc.New(g.config.Load, g.xds.Active, g.calls,
+	extprocv3.RegisterExternalProcessorServer(l.extProcServe, extproc.New(g.force.present.Load, g.xds.Active, g.calls,
 		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, Probes: &g.probes, Inactive: g.inactive}, g.log, g.registry))
 	return l, nil
 }
