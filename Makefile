@@ -83,6 +83,7 @@ drift: $(TOOLS:%=.tools/bin/%) .tools/protos/complete
 
 bench: build
 	go run ./bench -out bench/RESULTS.md
+	go run ./bench -scale -out bench/RESULTS.md
 
 clean:
 	rm -rf bin .runtime .testenv .tools

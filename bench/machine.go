@@ -71,7 +71,7 @@ func (m machineTime) others(before machineTime) string {
 
 func appendTo(path, text string) error {
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
-		text = "# Measured\n`make bench` compares Logos with the bare Envoy that it runs on; `go run ./bench -out bench/RESULTS.md` adds to this file.\n\n" + text
+		text = "# Measured\n`make bench` compares Logos with the bare Envoy that it runs on, and an installation of 100,000 API keys with a small one;\n`go run ./bench -out bench/RESULTS.md` and `go run ./bench -scale -out bench/RESULTS.md` add to this file.\n\n" + text
 	} else {
 		text = "\n" + text
 	}

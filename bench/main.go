@@ -4,6 +4,10 @@
 // side, with the aims that the project sets itself. It also checks that the product's books are right:
 // every call that was sent is recorded once, with the tokens that the provider reported.
 //
+// With -scale it measures something else: the product with 100,000 API keys stored, beside one with next to
+// nothing, both started by `logos up`: start-up, memory, what goes to Envoy for a change, how long a change
+// takes until a caller sees its effect, and whether calls take longer.
+//
 // `make bench` calls it after `make build`. Loader, mock and what is measured share one machine, so only
 // the ratios carry over to another. It reads /proc, so it runs on Linux alone; it refuses to run with
 // another database or configuration than those it makes itself, and leaves no process or file behind.

@@ -26,6 +26,9 @@ type installation struct {
 // benchScale measures an installation of the size that the project wants to serve well beside one with
 // next to nothing in it: what it takes to start, to hold, to change, and to serve.
 func benchScale(ctx context.Context, o options) error {
+	// What it waits for has bounds of its own; this one is for what nobody thought of.
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Minute+time.Duration(o.rounds)*8*o.round)
+	defer cancel()
 	return inDirectory(func(dir string) (err error) {
 		var mocks []*mockProcess
 		for i := range scaleMocks {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	random "math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -249,5 +250,27 @@ func TestAnotherDatabaseIsReadAsAWhole(t *testing.T) {
 	}
 	if k := after.APIKey(after.Hasher.APIKey(string(c.key))); k == nil {
 		t.Error("the key that is there still is not known")
+	}
+}
+
+func TestWhatHasChangedIsFoundByItsRevision(t *testing.T) {
+	t.Parallel()
+	s, url := pgtest.Store(t)
+	conn := pgtest.Conn(t, url)
+	c := fill(t, s)
+	exec(t, conn, "insert into api_keys (revision, project_id, role, hash) select n / 10, $1, 'service', sha256(n::text::bytea) from generate_series(1, 20000) n", c.project)
+	exec(t, conn, "insert into profiles (revision, project_id, name) select n / 10, $1, 'profile-' || n from generate_series(1, 20000) n", c.project)
+	exec(t, conn, "insert into profile_models (profile_id, model_id) select id, $1 from profiles on conflict do nothing", c.model)
+	exec(t, conn, "update profiles set revision = id / 10") // the trigger has touched all
+	exec(t, conn, "vacuum analyze")
+	for query, index := range map[string]string{
+		"select id from api_keys where revision > 1999 and (deleted_at is null or 1999 >= 0)":                                                           "api_keys_revision",
+		"select id from profiles where revision > 1999 and (deleted_at is null or 1999 >= 0)":                                                           "profiles_revision",
+		"select g.model_id from profile_models g join profiles f on f.id = g.profile_id where f.revision > 1999 and f.deleted_at is null order by g.id": "profiles_revision",
+	} {
+		plan := strings.Join(column[string](t, conn, "explain "+query), "\n")
+		if !strings.Contains(plan, index) || strings.Contains(plan, "Seq Scan") {
+			t.Errorf("%s is not answered by %s alone:\n%s", query, index, plan)
+		}
 	}
 }

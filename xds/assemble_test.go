@@ -126,7 +126,7 @@ func TestWhatIsKeptIsWhatWouldBeMade(t *testing.T) {
 			if !equal(got, want) {
 				t.Fatalf("seed %d, change %d: what was kept is not what Build makes", seed, n)
 			}
-			checkVersions(t, set)
+			checkSnapshot(t, &a, set)
 			differs, news := set.since(was)
 			if differs != !equal(before, got) || news && !differs {
 				t.Fatalf("seed %d, change %d: differs %t, news %t; the resources differ: %t", seed, n, differs, news, !equal(before, got))
@@ -158,10 +158,18 @@ func equal(x, y map[string]string) bool {
 	return true
 }
 
-// checkVersions makes sure that the versions that are brought along are those that the cache would find.
-func checkVersions(t *testing.T, s *assembly) {
+// checkSnapshot makes sure that a snapshot refers to nothing that is not in it, and that the versions that it
+// brings along are those that the cache would find.
+func checkSnapshot(t *testing.T, a *assembler, s *assembly) {
 	t.Helper()
-	snapshot := s.snapshot("1")
+	listener, err := a.listenerFor("epoch")
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshot := withListener(s.snapshot("1"), listener, "1")
+	if err := snapshot.Consistent(); err != nil {
+		t.Fatal(err)
+	}
 	brought := snapshot.VersionMap
 	snapshot.VersionMap = nil
 	if err := snapshot.ConstructVersionMap(); err != nil {
