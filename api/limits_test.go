@@ -162,7 +162,7 @@ func TestWrongRequestsAreRefusedByName(t *testing.T) {
 		{"POST", "apiKeys:batchCreate", `{}`, 400, "template"}, {"POST", "apiKeys:batchCreate", `{"template":{"project":"x"}}`, 400, "csv"}, {"POST", "configuration:apply", `{}`, 400, "configuration"},
 		{"POST", "endUsers:erase", `{}`, 400, "project_id"}, {"POST", "sourceAddresses:erase", `{"address":"x"}`, 400, "address"}, {"POST", "providers/0:test", `{}`, 400, "id"},
 		{"PATCH", "settings", `{"claim_lifetime":"1s"}`, 400, "settings.claim_lifetime"}, {"PATCH", "settings", `{"egress_hosts":["a b"]}`, 400, "settings.egress_hosts[0]"}, {"PATCH", "settings", `{}`, 400, "update_mask"},
-		{"POST", "projects", ``, 400, "project.name"}, {"POST", "projects", `{}`, 400, "project.name"}, {"POST", "projects", `[]`, 400, ""}, {"POST", "projects", `null`, 400, ""}, {"POST", "projects", `{"name":"n"`, 400, ""},
+		{"POST", "projects", ``, 400, "project"}, {"POST", "projects", `{}`, 400, "project.name"}, {"POST", "projects", `[]`, 400, ""}, {"POST", "projects", `null`, 400, ""}, {"POST", "projects", `{"name":"n"`, 400, ""},
 		{"POST", "projects", `{"name":"n"} x`, 400, ""}, {"POST", "projects", "\xff", 400, ""}, {"POST", "projects", `{"name":"n","nme":"n"}`, 400, "project.nme"}, {"POST", "projects", `{"name":"n","name":"m"}`, 400, "project.name"},
 		{"POST", "projects", `{"team_id":"1","teamId":"1","name":"n"}`, 400, "project.teamId"}, {"POST", "projects", `{"name":"n","__proto__":{}}`, 400, "project.__proto__"},
 		{"GET", "nothing", "", 404, ""}, {"GET", "", "", 404, ""}, {"GET", "projects/1/2", "", 404, ""}, {"PUT", "projects/1", `{}`, 405, ""}, {"POST", "projects/1", `{}`, 405, ""}, {"PATCH", "projects", `{}`, 405, ""}, {"DELETE", "projects", "", 405, ""},
