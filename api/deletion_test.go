@@ -182,14 +182,14 @@ func TestASecretIsOneKeysAtATime(t *testing.T) {
 // TestNoSequenceOfCallsBreaksTheConfiguration makes changes at random; whatever is accepted compiles.
 func TestNoSequenceOfCallsBreaksTheConfiguration(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(3) {
+	for seed := range uint64(2) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			g := newGateway(t)
 			g.setup()
 			r := &randomly{Rand: rand.New(rand.NewPCG(seed, 7)), root: g.as(g.root)}
 			accepted := 0
-			for step := range 150 {
+			for step := range 120 {
 				method, url, body := r.call(step)
 				status, answer := r.root.do(method, url, body)
 				if status >= 500 || status == 401 {
@@ -202,8 +202,8 @@ func TestNoSequenceOfCallsBreaksTheConfiguration(t *testing.T) {
 					t.Fatalf("step %d: after %s %s %v: %v", step, method, url, body, err)
 				}
 			}
-			if accepted < 50 {
-				t.Errorf("%d of 150 calls were accepted", accepted)
+			if accepted < 40 {
+				t.Errorf("%d of 120 calls were accepted", accepted)
 			}
 		})
 	}

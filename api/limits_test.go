@@ -177,10 +177,10 @@ func TestWrongRequestsAreRefusedByName(t *testing.T) {
 	}
 }
 
-// endless is a body of nested JSON without a length.
-type endless struct{ left int64 }
+// nested is a body of nested JSON without a length.
+type nested struct{ left int64 }
 
-func (e *endless) Read(p []byte) (int, error) {
+func (e *nested) Read(p []byte) (int, error) {
 	if e.left <= 0 {
 		return 0, io.EOF
 	}
@@ -204,13 +204,13 @@ func TestTooLargeRequestsAreRefusedCheaply(t *testing.T) {
 		field string
 	}{
 		"10 MiB with their length":             {"/admin/v1/projects", strings.NewReader(deep), 1 << 20, ""},
-		"10 MiB without":                       {"/admin/v1/projects", &endless{size}, 32 << 20, ""},
+		"10 MiB without":                       {"/admin/v1/projects", &nested{size}, 32 << 20, ""},
 		"4 MiB of lists":                       {"/admin/v1/projects", strings.NewReader(deep[:4<<20-1]), 64 << 20, ""},
 		"4 MiB of lists in a field":            {"/admin/v1/projects", strings.NewReader(`{"name":` + deep[:4<<20-100]), 64 << 20, "project.name"},
-		"4 MiB of objects":                     {"/admin/v1/projects", &endless{4<<20 - 100}, 64 << 20, ""},
+		"4 MiB of objects":                     {"/admin/v1/projects", &nested{4<<20 - 100}, 64 << 20, ""},
 		"4 MiB of objects, all at once":        {"/admin/v1/configuration:apply", strings.NewReader(`{"configuration":{"teams":[{"labels":` + strings.Repeat(`{"a":`, 800_000)), 64 << 20, ""},
 		"a set-up call of 10 MiB":              {"/logosdb/add_model", strings.NewReader(deep), 8 << 20, ""},
-		"a set-up call of 10 MiB of no length": {"/logosdb/add_model", &endless{size}, 16 << 20, ""},
+		"a set-up call of 10 MiB of no length": {"/logosdb/add_model", &nested{size}, 16 << 20, ""},
 		"a set-up call of 1 MiB":               {"/logosdb/add_model", strings.NewReader(deep[:1<<20-1]), 16 << 20, ""},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), "POST", "http://"+address+c.path, c.body)
