@@ -77,12 +77,6 @@ func measureScale(ctx context.Context, o options, small, big *installation, mock
 			return fmt.Errorf("start the %s installation again: %w", i.side.name, err)
 		}
 	}
-	if r.changes, err = big.measureEffects(ctx); err != nil {
-		return err
-	}
-	if err := big.beginMeasuring(ctx); err != nil { // refusals in between are on record too
-		return err
-	}
 	r.cells = []*cell{{shape: shapes()[0], connections: 1}, {shape: shapes()[0], connections: busyConnections}}
 	if err := measure(ctx, []*side{small.side, big.side}, r.cells, o); err != nil {
 		return err
@@ -91,6 +85,9 @@ func measureScale(ctx context.Context, o options, small, big *installation, mock
 		books, err := i.compareBooks(ctx)
 		r.books = append(r.books, i.side.name+": "+books)
 		r.invalid = errors.Join(r.invalid, err)
+	}
+	if r.changes, err = big.measureEffects(ctx); err != nil {
+		return err
 	}
 	after, err := readMachine()
 	if err != nil {

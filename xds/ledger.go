@@ -20,6 +20,7 @@ type ledger struct {
 	sent      map[string]delivery          // by nonce: neither acknowledged nor refused
 	listening bool
 	usable    map[string]struct{} // clusters, as last worked out
+	done      map[*part]struct{}  // of which it has all; what is taken away or refused makes this void
 }
 
 // A delivery is a response that is under way.
@@ -47,9 +48,17 @@ func (l *ledger) sends(r *discoveryv3.DeltaDiscoveryResponse) {
 		d.versions[x.GetName()] = x.GetVersion()
 	}
 	l.sent[r.GetNonce()] = d
-	for _, name := range r.GetRemovedResources() {
-		delete(l.has[d.kind], name)
-		delete(l.refused[d.kind], name)
+	l.forget(d.kind, r.GetRemovedResources())
+}
+
+// forget notes that Envoy has some resources no longer.
+func (l *ledger) forget(kind string, names []string) {
+	for _, name := range names {
+		delete(l.has[kind], name)
+		delete(l.refused[kind], name)
+	}
+	if len(names) > 0 {
+		l.done = nil
 	}
 }
 
@@ -60,10 +69,7 @@ func (l *ledger) hears(r *discoveryv3.DeltaDiscoveryRequest) {
 		l.has[kind], l.refused[kind] = make(map[string]string), make(map[string]string)
 	}
 	maps.Copy(l.has[kind], r.GetInitialResourceVersions())
-	for _, name := range r.GetResourceNamesUnsubscribe() {
-		delete(l.has[kind], name)
-		delete(l.refused[kind], name)
-	}
+	l.forget(kind, r.GetResourceNamesUnsubscribe())
 	d, ok := l.sent[r.GetResponseNonce()]
 	if !ok {
 		return
@@ -77,12 +83,13 @@ func (l *ledger) hears(r *discoveryv3.DeltaDiscoveryRequest) {
 		return
 	}
 	maps.Copy(l.refused[kind], d.versions)
+	l.done = nil
 	l.doubtful, l.reason = true, "a "+strings.ToLower(shortType(kind))+" was refused by Envoy: "+r.GetErrorDetail().GetMessage()
 }
 
-// settles says that Envoy has said all of a version that it will: it has it, or it refused it.
+// settles says what Envoy has said of a version: that it has it, or that it refuses it. Both false: nothing yet.
 func settles[R types.Resource](l *ledger, kind string, x item[R]) (has, refused bool) {
-	return l.has[kind][x.name] == x.version, l.refused[kind][x.name] == x.version
+	return x.version != "" && l.has[kind][x.name] == x.version, x.version != "" && l.refused[kind][x.name] == x.version
 }
 
 // took corrects what counts as refused by what Envoy says that it has.

@@ -113,6 +113,7 @@ func (s *Server) examine() {
 // whether it has refused anything.
 func (l *ledger) examine(s *assembly) (usable map[string]struct{}, said, refused bool) {
 	usable, said = make(map[string]struct{}, len(s.parts)), true
+	done := make(map[*part]struct{}, len(s.parts))
 	note := func(has, not bool) {
 		said, refused = said && (has || not), refused || not
 	}
@@ -123,17 +124,13 @@ func (l *ledger) examine(s *assembly) (usable map[string]struct{}, said, refused
 		note(settles(l, resource.RouteType, x))
 	}
 	for _, p := range s.parts {
-		has, not := settles(l, resource.ClusterType, p.cluster)
-		note(has, not)
-		warmed := has && l.has[resource.EndpointType][p.endpoints.name] == p.endpoints.version
-		if p.secret != nil {
-			warmed = warmed && l.has[resource.SecretType][p.secret.name] != ""
+		warmed, has, not := true, true, false
+		if _, known := l.done[p]; !known {
+			warmed, has, not = l.part(p)
+			note(has, not)
 		}
-		if !not { // what it refuses asks for nothing
-			note(settles(l, resource.EndpointType, p.endpoints))
-			if p.secret != nil {
-				note(settles(l, resource.SecretType, p.secret.item))
-			}
+		if has {
+			done[p] = struct{}{}
 		}
 		// While Envoy takes a new version, or refuses it, it goes on with the one before.
 		_, was := l.usable[p.cluster.name]
@@ -141,7 +138,24 @@ func (l *ledger) examine(s *assembly) (usable map[string]struct{}, said, refused
 			usable[p.cluster.name] = struct{}{}
 		}
 	}
+	l.done = done
 	return usable, said, refused
+}
+
+// part says whether a cluster has warmed, whether Envoy has all of its resources as they are now, and whether
+// it has refused one of them.
+func (l *ledger) part(p *part) (warmed, has, refused bool) {
+	has, refused = settles(l, resource.ClusterType, p.cluster)
+	if !has {
+		return false, false, refused // what it does not have asks for nothing
+	}
+	addresses, not := settles(l, resource.EndpointType, p.endpoints)
+	if p.secret == nil {
+		return addresses, addresses, not
+	}
+	secret, notEither := settles(l, resource.SecretType, p.secret.item)
+	warmed = addresses && l.has[resource.SecretType][p.secret.name] != ""
+	return warmed, addresses && secret, not || notEither
 }
 
 // dropUnused removes clusters that no call can name any more.
