@@ -237,9 +237,9 @@ func (c *change) keySecret(ctx context.Context, columns store.Columns, m, before
 	case given && c.scope.Member != 0:
 		return &fieldError{"secret", logos.Errorf(logos.Denied, "not_allowed", "existing secrets are brought along by admins and team owners: leave it out")}
 	case m.GetSecretSha256() != "":
-		return at("secret_sha256", c.ImportSHA256(ctx, columns, m.GetSecretSha256()))
+		return within("secret_sha256", c.ImportSHA256(ctx, columns, m.GetSecretSha256()))
 	case m.GetSecret() != "":
-		return at("secret", c.ImportSecret(ctx, columns, logos.Secret(m.GetSecret())))
+		return within("secret", c.ImportSecret(ctx, columns, logos.Secret(m.GetSecret())))
 	}
 	c.secret = c.NewSecret(columns)
 	return nil

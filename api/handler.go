@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/ls1intum/edutelligence/logos/api/openapi"
@@ -43,10 +44,10 @@ type Handler struct {
 
 // NewHandler makes a handler. prober tries providers; dataPlane is where calls are answered. Close ends what
 // it started.
-func NewHandler(s *Service, prober *probe.Prober, token SetupToken, dataPlane *url.URL, log *zap.Logger) (*Handler, error) {
+func NewHandler(s *Service, prober *probe.Prober, token SetupToken, dataPlane *url.URL, log *zap.Logger, reg prometheus.Registerer) (*Handler, error) {
 	h := &Handler{service: s, token: token, log: log, mux: http.NewServeMux()}
 	var err error
-	if h.admin, err = newAdmin(s, prober, log); err != nil {
+	if h.admin, err = newAdmin(s, prober, log, reg); err != nil {
 		return nil, err
 	}
 	described, err := openapi.Handler()

@@ -5,11 +5,15 @@ import (
 	"net"
 	"runtime/debug"
 	"strings"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -27,10 +31,22 @@ type gate struct {
 	who     Authenticator
 	service *Service
 	log     *zap.Logger
+	seconds *prometheus.HistogramVec
+}
+
+func newGate(who Authenticator, s *Service, log *zap.Logger, reg prometheus.Registerer) *gate {
+	return &gate{who: who, service: s, log: log, seconds: promauto.With(reg).NewHistogramVec(prometheus.HistogramOpts{
+		Name: "logos_admin_request_seconds", Help: "Calls of the admin API, by method and gRPC code.",
+		Buckets: []float64{.001, .01, .1, 1, 10},
+	}, []string{"method", "code"})}
 }
 
 func (g *gate) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (answer any, err error) {
 	method := info.FullMethod[strings.LastIndexByte(info.FullMethod, '/')+1:]
+	begin := time.Now()
+	defer func() {
+		g.seconds.WithLabelValues(method, status.Code(err).String()).Observe(time.Since(begin).Seconds())
+	}()
 	defer func() {
 		if p := recover(); p != nil {
 			g.log.Error("panic in an admin call", zap.String("method", method), zap.Any("panic", p), zap.ByteString("stack", debug.Stack()))

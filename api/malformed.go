@@ -16,11 +16,20 @@ import (
 // position is how protojson says where in a text an error is.
 var position = regexp.MustCompile(`\(line ([0-9]+):([0-9]+)\)`)
 
+// surrogates are the first halves of characters in escapes.
+var surrogates = regexp.MustCompile(`\\u[dD][89abAB]`)
+
 // malformed says which field of a body protojson could not read, and what would be right. What was there
 // instead, which may be a secret, it does not say.
 func malformed(data []byte, m protoreflect.MessageDescriptor, err error) error {
 	text := err.Error()
-	open, valid := framesAt(data, offsetOf(data, text))
+	offset := offsetOf(data, text)
+	halves := surrogates.FindAllIndex(data, -1)
+	alone := len(halves) > 0 && strings.Contains(text, "EOF") && json.Valid(data)
+	if alone { // protojson looks for the second half up to the end, and does not say where
+		offset = halves[len(halves)-1][0]
+	}
+	open, valid := framesAt(data, offset)
 	at := locate(m, open)
 	path := strings.TrimPrefix(at.path, ".")
 	notJSON := func(message string) error {
@@ -35,7 +44,7 @@ func malformed(data []byte, m protoreflect.MessageDescriptor, err error) error {
 		return notJSON("the body must be UTF-8")
 	case strings.Contains(text, "recursion depth"):
 		return notJSON("the body is nested too deeply")
-	case strings.Contains(text, "escape"):
+	case strings.Contains(text, "escape"), alone:
 		return notJSON("a text holds an escape that stands for no character")
 	case !valid || !json.Valid(data):
 		return notJSON("the body is no JSON, from here on at least")

@@ -63,6 +63,7 @@ func settleProvider(m *adminv1.Provider) error {
 	if err != nil {
 		return invalid("base_url", "must be an http or https URL, like https://api.openai.com/v1")
 	}
+	m.BaseUrl = base.String()
 	if m.GetDialect() == "" {
 		m.Dialect = string(guessDialect(m.GetName(), base))
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -35,8 +36,8 @@ type admin struct {
 }
 
 // newAdmin makes the servers; close ends them.
-func newAdmin(s *Service, prober *probe.Prober, log *zap.Logger) (*admin, error) {
-	g := &gate{who: byKey{s.store}, service: s, log: log}
+func newAdmin(s *Service, prober *probe.Prober, log *zap.Logger, reg prometheus.Registerer) (*admin, error) {
+	g := newGate(byKey{s.store}, s, log, reg)
 	a := &admin{
 		grpc:   grpc.NewServer(grpc.UnaryInterceptor(g.intercept), grpc.MaxRecvMsgSize(maxAdminRequest)),
 		inside: bufconn.Listen(64 << 10), serving: make(chan struct{}),

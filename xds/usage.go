@@ -41,8 +41,9 @@ func (b *builder) usageJSON() *jsonv3.JsonToMetadata {
 	}}
 }
 
-// sseFilter is the filter that reads streams of unknown kind.
-const sseFilter = "usage_sse"
+// sseFilter is the filter that reads streams of unknown kind. Its name is not the one of before there were
+// kinds: a listener that still drains has that filter alone, and these routes must not turn it off there.
+const sseFilter = "usage_stream"
 
 // sseFilters are one for each kind of stream, which its routes turn on instead of the first.
 func (b *builder) sseFilters() []*hcmv3.HttpFilter {

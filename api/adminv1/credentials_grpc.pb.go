@@ -40,7 +40,7 @@ type CredentialServiceClient interface {
 	CreateCredential(ctx context.Context, in *CreateCredentialRequest, opts ...grpc.CallOption) (*Credential, error)
 	// UpdateCredential changes the fields that update_mask names, or else those that are given.
 	UpdateCredential(ctx context.Context, in *UpdateCredentialRequest, opts ...grpc.CallOption) (*Credential, error)
-	// DeleteCredential deletes a credential; what used it is left without.
+	// DeleteCredential deletes a credential, and takes it out of profiles; deployments that used it use the profile's.
 	DeleteCredential(ctx context.Context, in *DeleteCredentialRequest, opts ...grpc.CallOption) (*Credential, error)
 }
 
@@ -116,7 +116,7 @@ type CredentialServiceServer interface {
 	CreateCredential(context.Context, *CreateCredentialRequest) (*Credential, error)
 	// UpdateCredential changes the fields that update_mask names, or else those that are given.
 	UpdateCredential(context.Context, *UpdateCredentialRequest) (*Credential, error)
-	// DeleteCredential deletes a credential; what used it is left without.
+	// DeleteCredential deletes a credential, and takes it out of profiles; deployments that used it use the profile's.
 	DeleteCredential(context.Context, *DeleteCredentialRequest) (*Credential, error)
 	mustEmbedUnimplementedCredentialServiceServer()
 }

@@ -40,7 +40,8 @@ type ModelServiceClient interface {
 	CreateModel(ctx context.Context, in *CreateModelRequest, opts ...grpc.CallOption) (*Model, error)
 	// UpdateModel changes the fields that update_mask names, or else those that are given.
 	UpdateModel(ctx context.Context, in *UpdateModelRequest, opts ...grpc.CallOption) (*Model, error)
-	// DeleteModel deletes a model with its deployments.
+	// DeleteModel deletes a model with its deployments, and takes it out of profiles and scopes. It is refused where a
+	// list would become empty that way, which would allow everything.
 	DeleteModel(ctx context.Context, in *DeleteModelRequest, opts ...grpc.CallOption) (*Model, error)
 }
 
@@ -116,7 +117,8 @@ type ModelServiceServer interface {
 	CreateModel(context.Context, *CreateModelRequest) (*Model, error)
 	// UpdateModel changes the fields that update_mask names, or else those that are given.
 	UpdateModel(context.Context, *UpdateModelRequest) (*Model, error)
-	// DeleteModel deletes a model with its deployments.
+	// DeleteModel deletes a model with its deployments, and takes it out of profiles and scopes. It is refused where a
+	// list would become empty that way, which would allow everything.
 	DeleteModel(context.Context, *DeleteModelRequest) (*Model, error)
 	mustEmbedUnimplementedModelServiceServer()
 }

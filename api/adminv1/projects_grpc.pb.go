@@ -40,7 +40,8 @@ type ProjectServiceClient interface {
 	CreateProject(ctx context.Context, in *CreateProjectRequest, opts ...grpc.CallOption) (*Project, error)
 	// UpdateProject changes the fields that update_mask names, or else those that are given.
 	UpdateProject(ctx context.Context, in *UpdateProjectRequest, opts ...grpc.CallOption) (*Project, error)
-	// DeleteProject deletes a project; its keys work no more, its records stay.
+	// DeleteProject deletes a project; its keys work no more, its records stay. Keys above the role of the caller, and the
+	// last root key, prevent it.
 	DeleteProject(ctx context.Context, in *DeleteProjectRequest, opts ...grpc.CallOption) (*Project, error)
 }
 
@@ -116,7 +117,8 @@ type ProjectServiceServer interface {
 	CreateProject(context.Context, *CreateProjectRequest) (*Project, error)
 	// UpdateProject changes the fields that update_mask names, or else those that are given.
 	UpdateProject(context.Context, *UpdateProjectRequest) (*Project, error)
-	// DeleteProject deletes a project; its keys work no more, its records stay.
+	// DeleteProject deletes a project; its keys work no more, its records stay. Keys above the role of the caller, and the
+	// last root key, prevent it.
 	DeleteProject(context.Context, *DeleteProjectRequest) (*Project, error)
 	mustEmbedUnimplementedProjectServiceServer()
 }

@@ -42,7 +42,7 @@ type ProviderServiceClient interface {
 	CreateProvider(ctx context.Context, in *CreateProviderRequest, opts ...grpc.CallOption) (*Provider, error)
 	// UpdateProvider changes the fields that update_mask names, or else those that are given.
 	UpdateProvider(ctx context.Context, in *UpdateProviderRequest, opts ...grpc.CallOption) (*Provider, error)
-	// DeleteProvider deletes a provider with its credentials and deployments.
+	// DeleteProvider deletes a provider with its credentials and deployments, and takes it out of profiles.
 	DeleteProvider(ctx context.Context, in *DeleteProviderRequest, opts ...grpc.CallOption) (*Provider, error)
 	// TestProvider makes a real call through Envoy, and says what failed.
 	TestProvider(ctx context.Context, in *TestProviderRequest, opts ...grpc.CallOption) (*TestProviderResponse, error)
@@ -142,7 +142,7 @@ type ProviderServiceServer interface {
 	CreateProvider(context.Context, *CreateProviderRequest) (*Provider, error)
 	// UpdateProvider changes the fields that update_mask names, or else those that are given.
 	UpdateProvider(context.Context, *UpdateProviderRequest) (*Provider, error)
-	// DeleteProvider deletes a provider with its credentials and deployments.
+	// DeleteProvider deletes a provider with its credentials and deployments, and takes it out of profiles.
 	DeleteProvider(context.Context, *DeleteProviderRequest) (*Provider, error)
 	// TestProvider makes a real call through Envoy, and says what failed.
 	TestProvider(context.Context, *TestProviderRequest) (*TestProviderResponse, error)
