@@ -42,18 +42,19 @@ type Book struct {
 // An entry is what is known of a host.
 type entry struct {
 	host     string
-	found    []netip.Addr  // the last answer, kept when later lookups fail
-	allowed  []netip.Addr  // of found
-	refused  *Refusal      // the first of found that is not allowed
-	failed   error         // of the last lookup
-	looked   bool          // there was an answer, if only a failure
-	failures int           // in a row
-	due      time.Time     // of the next lookup
-	busy     bool          // it is being looked up
-	named    bool          // some provider of the configuration is there
-	own      bool          // a listener of this gateway is there
-	until    time.Time     // when it may be forgotten, if neither holds
-	done     chan struct{} // closed by the next answer
+	found    []netip.Addr             // an answer, kept when later ones fail or differ in nothing that matters
+	seen     map[netip.Addr]time.Time // when answers last held an address
+	allowed  []netip.Addr             // of found
+	refused  *Refusal                 // the first of found that is not allowed
+	failed   error                    // of the last lookup
+	looked   bool                     // there was an answer, if only a failure
+	failures int                      // in a row
+	due      time.Time                // of the next lookup
+	busy     bool                     // it is being looked up
+	named    bool                     // some provider of the configuration is there
+	own      bool                     // a listener of this gateway is there
+	until    time.Time                // when it may be forgotten, if neither holds
+	done     chan struct{}            // closed by the next answer
 }
 
 // A Finding says what is known of a host and a port.
@@ -88,7 +89,7 @@ func NewBook(r Resolver, own []string, o Options, log *zap.Logger, reg prometheu
 func (b *Book) entry(host string) *entry {
 	e := b.entries[host]
 	if e == nil {
-		e = &entry{host: host, done: make(chan struct{})}
+		e = &entry{host: host, seen: make(map[netip.Addr]time.Time), done: make(chan struct{})}
 		b.entries[host] = e
 	}
 	return e

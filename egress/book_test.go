@@ -247,6 +247,36 @@ func TestTheOrderOfAnswersChangesNothing(t *testing.T) {
 	})
 }
 
+// A list of addresses that rotates is no reason for new connections either, but an address that is gone is.
+func TestRotatingAnswersChangeNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNames(map[string][]string{"p.example": {"8.8.8.1", "8.8.8.2"}})
+		b := newBook(t, n, egress.Options{})
+		b.Apply(t.Context(), logos.Egress{}, []string{"p.example"})
+		answer := func(after time.Duration, addresses ...string) {
+			n.set("p.example", addresses...)
+			time.Sleep(after)
+			synctest.Wait()
+		}
+		for range 20 {
+			answer(time.Minute, "8.8.8.2", "8.8.8.3")
+			answer(time.Minute, "8.8.8.3", "8.8.8.1")
+		}
+		b.expect("p.example", "80", "8.8.8.1", "8.8.8.2")
+		if len(b.changes) != 1 {
+			t.Errorf("%d changes are told of, want that of the first answer", len(b.changes))
+		}
+		answer(4*time.Minute, "8.8.8.2", "8.8.8.3")
+		b.expect("p.example", "80", "8.8.8.1", "8.8.8.2")
+		answer(2*time.Minute, "8.8.8.2", "8.8.8.3")
+		b.expect("p.example", "80", "8.8.8.2", "8.8.8.3")
+		answer(time.Minute, "8.8.8.2", "8.8.8.3", "8.8.8.4")
+		b.expect("p.example", "80", "8.8.8.2", "8.8.8.3", "8.8.8.4")
+		answer(time.Minute, "8.8.8.9")
+		b.expect("p.example", "80", "8.8.8.9")
+	})
+}
+
 func TestAThousandHostsAreAFewLookupsAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := newNames(map[string][]string{})

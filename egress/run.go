@@ -2,6 +2,7 @@ package egress
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -15,6 +16,7 @@ const (
 	lookupTimeout = 5 * time.Second
 	firstRetry    = time.Second           // after a failure; doubled until it is the usual interval
 	settle        = 20 * time.Millisecond // changes that come together are told of together
+	rotation      = 5 * time.Minute       // how long an address counts that answers leave out
 )
 
 // Run looks hosts up until ctx ends: those of which nothing is known first, then each when it is due, a few
@@ -111,7 +113,7 @@ func (b *Book) learn(e *entry, found []netip.Addr, err error, now time.Time) {
 	outcome := "ok"
 	if err == nil {
 		e.failures = 0
-		if !sameSet(e.found, found) {
+		if e.outdatedBy(found, now) {
 			e.found = found
 		}
 		e.due = now.Add(spread(b.opt.Every))
@@ -139,10 +141,28 @@ func (b *Book) learn(e *entry, found []netip.Addr, err error, now time.Time) {
 	}
 }
 
-// sameSet says whether two answers hold the same addresses. Their order changes from one to the next, and
-// says nothing that is worth a new connection.
-func sameSet(x, y []netip.Addr) bool {
-	return len(x) == len(y) && !slices.ContainsFunc(x, func(a netip.Addr) bool { return !slices.Contains(y, a) })
+// outdatedBy says whether an answer replaces the addresses that are known. A new list is a new cluster in
+// Envoy, with connections of its own, so answers that only rotate through the same addresses, or list them in
+// another order, change nothing: what may be called stays while some of it is in the answer, and all of it was
+// in one of late.
+func (e *entry) outdatedBy(answer []netip.Addr, now time.Time) bool {
+	for _, a := range answer {
+		e.seen[a] = now
+	}
+	maps.DeleteFunc(e.seen, func(_ netip.Addr, at time.Time) bool { return now.Sub(at) > rotation })
+	answered := func(a netip.Addr) bool { return slices.Contains(answer, a) }
+	held, usable := 0, false
+	for _, a := range e.found {
+		if _, late := e.seen[a]; !late {
+			return true
+		}
+		if answered(a) {
+			held++
+		}
+		usable = usable || answered(a) && slices.Contains(e.allowed, a)
+	}
+	grown := held == len(e.found) && len(answer) > held
+	return grown || !usable
 }
 
 // spread varies a time by a fifth, so that hosts that were configured together are not looked up together.
