@@ -74,7 +74,7 @@ const (
 // A gateway is a server with what it depends on.
 type gateway struct {
 	t        *testing.T
-	current  func() *logos.Config
+	current  func() *extproc.Snapshot
 	inactive map[string]bool // clusters that are not ready
 	source   string          // of the calls, as Envoy tells it
 	intents  *fakeIntents
@@ -89,14 +89,15 @@ type gateway struct {
 func newGateway(t *testing.T, config *logos.Config) *gateway {
 	t.Helper()
 	g := &gateway{t: t, source: "192.0.2.1", intents: &fakeIntents{}, registry: prometheus.NewRegistry(), inactive: make(map[string]bool), reason: policy.NotActive, handled: make(chan error, 100)}
-	g.current = func() *logos.Config { return config }
+	present := snapshot(t, config)
+	g.current = func() *extproc.Snapshot { return present }
 	server := grpc.NewServer(append(extproc.ServerOptions(maxBody), grpc.StreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 		err := handler(srv, ss)
 		g.handled <- err
 		return err
 	}))...)
 	extprocv3.RegisterExternalProcessorServer(server, extproc.New(
-		func() *logos.Config { return g.current() }, func(cluster string) bool { return !g.inactive[cluster] }, g.intents,
+		func() *extproc.Snapshot { return g.current() }, func(cluster string) bool { return !g.inactive[cluster] }, g.intents,
 		extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }, Probes: &g.probes, Inactive: func(*logos.Target) string { return g.reason }}, zap.NewNop(), g.registry))
 	listener := bufconn.Listen(1 << 20)
 	done := make(chan error, 1)
@@ -115,6 +116,19 @@ func newGateway(t *testing.T, config *logos.Config) *gateway {
 	})
 	g.client = extprocv3.NewExternalProcessorClient(conn)
 	return g
+}
+
+// snapshot puts a configuration in force; nil: there is none.
+func snapshot(t *testing.T, config *logos.Config) *extproc.Snapshot {
+	t.Helper()
+	if config == nil {
+		return nil
+	}
+	s, err := extproc.NewSnapshot(config, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // open starts the stream of a request, as Envoy does.
