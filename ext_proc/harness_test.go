@@ -81,6 +81,7 @@ type gateway struct {
 	probes   extproc.Probes
 	reason   string // why clusters are not ready
 	registry *prometheus.Registry
+	server   *extproc.Server
 	client   extprocv3.ExternalProcessorClient
 	handled  chan error // what the handler of each stream returned
 }
@@ -96,9 +97,10 @@ func newGateway(t *testing.T, config *logos.Config) *gateway {
 		g.handled <- err
 		return err
 	}))...)
-	extprocv3.RegisterExternalProcessorServer(server, extproc.New(
+	g.server = extproc.New(
 		func() *extproc.Snapshot { return g.current() }, func(cluster string) bool { return !g.inactive[cluster] }, g.intents,
-		extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }, Probes: &g.probes, Inactive: func(*logos.Target) string { return g.reason }}, zap.NewNop(), g.registry))
+		extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }, Probes: &g.probes, Inactive: func(*logos.Target) string { return g.reason }}, zap.NewNop(), g.registry)
+	extprocv3.RegisterExternalProcessorServer(server, g.server)
 	listener := bufconn.Listen(1 << 20)
 	done := make(chan error, 1)
 	go func() { done <- server.Serve(listener) }()
