@@ -108,7 +108,7 @@ func benchPolicyIn(ctx context.Context, dir string, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	if err := p.prepareSelection(ctx, all); err != nil {
+	if err := p.prepareSelection(ctx, o, all); err != nil {
 		return fmt.Errorf("prepare the product: %w", err)
 	}
 	var runs []selection

@@ -138,7 +138,7 @@ func (r *selectionReport) moved() string {
 	if back == 0 {
 		return text + "and none after it was well again."
 	}
-	return text + fmt.Sprintf("and the first one %v after it was well again.", (back - recovery).Round(10*time.Millisecond))
+	return text + fmt.Sprintf("and the first one %v after it was well again.", (back-recovery).Round(10*time.Millisecond))
 }
 
 func share(n, of int) string {
