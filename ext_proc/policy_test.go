@@ -170,6 +170,27 @@ func TestExplainsWhatACallWouldGet(t *testing.T) {
 	}
 }
 
+func TestASessionStaysWhereItWasServed(t *testing.T) {
+	sticky := logos.Policy{ID: 1, Name: "sticky", Objective: &logos.Objective{Load: 1, SessionBonus: .5}}
+	g := newGateway(t, config(t, withPolicies(sticky)))
+	first, _ := decisionOf(t, g.chat(`{"model":"small"}`, "x-logos-session", "s").last())
+	other := first.Targets[1]
+	g.server.Served(&logos.Call{Decision: *first, End: logos.EndOK, Attempts: []logos.Attempt{{Target: first.Targets[0]}, {Target: other}}})
+	for session, want := range map[string]logos.DeploymentID{"s": other.Deployment, "": 1} { // without one by id
+		d, _ := decisionOf(t, g.chat(`{"model":"small"}`, "x-logos-session", session).last())
+		if d.Targets[0].Deployment != want {
+			t.Errorf("the session %q goes to deployment %d, want %d", session, d.Targets[0].Deployment, want)
+		}
+	}
+	for i := range uint64(100_000) { // what is not used is forgotten
+		g.server.Served(&logos.Call{Decision: logos.Decision{Facts: &logos.DecisionFacts{SessionHash: i + 1}}, End: logos.EndOK, Attempts: []logos.Attempt{{Target: other}}})
+	}
+	d, _ := decisionOf(t, g.chat(`{"model":"small"}`, "x-logos-session", "s").last())
+	if d.Facts.SessionDeployment != 0 {
+		t.Error("a session is remembered for ever")
+	}
+}
+
 func TestADecisionAmongManyIsBounded(t *testing.T) {
 	many := func(r *logos.Resources) {
 		withPolicies(logos.Policy{ID: 1, Name: "last-first", Objective: &logos.Objective{Quality: 1}})(r)
