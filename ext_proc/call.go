@@ -247,7 +247,7 @@ func (c *call) send(d *logos.Decision, rewrites []string) (*extprocv3.Processing
 	}
 	c.outcome = "sent"
 	if sent := c.server.cfg.Sent; sent != nil {
-		sent(d)
+		sent(c.id, d)
 	}
 	return c.dispatch(d, encoded, rewrites)
 }
