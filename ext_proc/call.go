@@ -20,6 +20,7 @@ type call struct {
 	request
 	caller
 	epoch   string
+	plans   bool   // this Envoy can follow plans
 	source  string // address of the caller, as Envoy knows it
 	now     time.Time
 	config  *logos.Config // loaded once
@@ -134,7 +135,7 @@ func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
 			Splices: parsed.Splices(api, providerModel(t), t.Deployment.IncludeUsage),
 		}.Encode()
 	}
-	return c.send(d, rewrites)
+	return c.send(d, rewrites, c.plan(d, choice.Targets, logos.AttemptLimits{}))
 }
 
 func providerModel(t *logos.Target) string {
@@ -207,8 +208,8 @@ func (c *call) decision(parsed *dialect.Request, model string, bodyBytes int64) 
 	return d
 }
 
-// send notes the intent and tells Envoy what to do.
-func (c *call) send(d *logos.Decision, rewrites []string) (*extprocv3.ProcessingResponse, error) {
+// send notes the intent and tells Envoy what to do. Without a plan, attempts go to the targets in their order.
+func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*extprocv3.ProcessingResponse, error) {
 	encoded, err := json.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("encode the decision: %w", err)
@@ -220,7 +221,7 @@ func (c *call) send(d *logos.Decision, rewrites []string) (*extprocv3.Processing
 		return nil, err
 	}
 	c.outcome = "sent"
-	return c.dispatch(d, encoded, rewrites)
+	return c.dispatch(d, encoded, rewrites, plan)
 }
 
 // clip cuts a text to at most n bytes of valid UTF-8.
