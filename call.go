@@ -43,9 +43,10 @@ type Decision struct {
 
 	Targets []DecisionTarget `json:"tg,omitempty"` // in their order; each may get more than one attempt, or none
 	// Candidates explains the choice: everything considered, in order.
-	Candidates []DecisionCandidate `json:"c,omitempty"`
-	Facts      *DecisionFacts      `json:"f,omitempty"` // nil: no policy was asked
-	Refusal    string              `json:"x,omitempty"` // the error code, if the call was refused
+	Candidates     []DecisionCandidate `json:"c,omitempty"`
+	MoreCandidates int                 `json:"cm,omitempty"` // that are not listed
+	Facts          *DecisionFacts      `json:"f,omitempty"`  // nil: no policy was asked
+	Refusal        string              `json:"x,omitempty"`  // the error code, if the call was refused
 
 	BodyBytes int64 `json:"b,omitempty"`  // of the request, for estimates
 	MaxTokens int64 `json:"mt,omitempty"` // the output limit that the caller set

@@ -1,6 +1,7 @@
 package logos
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -16,6 +17,7 @@ type Changes struct {
 
 // Gone holds the ids of deleted rows.
 type Gone struct {
+	Teams       []TeamID
 	Projects    []ProjectID
 	Members     []MemberID
 	APIKeys     []APIKeyID
@@ -24,6 +26,7 @@ type Gone struct {
 	Credentials []CredentialID
 	Models      []ModelID
 	Deployments []DeploymentID
+	Policies    []PolicyID
 }
 
 // A Compiler makes the Config of each revision out of that of the one before and of what has changed, in a
@@ -43,6 +46,7 @@ type Compiler struct {
 
 // rows are the resources by id, those that hang on a row that is gone included.
 type rows struct {
+	teams       map[TeamID]*Team
 	projects    map[ProjectID]*Project
 	members     map[MemberID]*Member
 	keys        map[APIKeyID]*APIKey
@@ -51,19 +55,21 @@ type rows struct {
 	credentials map[CredentialID]*Credential
 	models      map[ModelID]*Model
 	deployments map[DeploymentID]*Deployment
+	policies    map[PolicyID]*Policy
 }
 
 // NewCompiler makes a compiler that has no rows yet.
 func NewCompiler(hasher Hasher) *Compiler {
 	return &Compiler{
 		rows: rows{
+			teams: make(map[TeamID]*Team), policies: make(map[PolicyID]*Policy),
 			projects: make(map[ProjectID]*Project), members: make(map[MemberID]*Member), keys: make(map[APIKeyID]*APIKey),
 			profiles: make(map[ProfileID]*Profile), providers: make(map[ProviderID]*Provider), credentials: make(map[CredentialID]*Credential),
 			models: make(map[ModelID]*Model), deployments: make(map[DeploymentID]*Deployment),
 		},
 		offers: make(map[ModelID][]*Deployment), shared: make(map[ModelID][]Candidate),
 		access: make(map[ProfileID]*Access), targets: make(map[targetKey]*usedTarget),
-		last: &Config{Hasher: hasher, callers: callers{keys: &keyTable{}, previous: &keyTable{}}},
+		last: &Config{Hasher: hasher, callers: callers{keys: &keyTable{}, previous: &keyTable{}, tasks: new([]TaskMatcher)}},
 	}
 }
 
@@ -82,9 +88,7 @@ func (c *Compiler) Apply(revision int64, ch Changes) (*Config, error) {
 	if err := c.check(d); err != nil {
 		return nil, err
 	}
-	if len(d.projects) > 0 {
-		next.projects = maps.Clone(c.projects)
-	}
+	c.editCallers(d, ch.Tasks, &next)
 	if len(d.modelRows) > 0 {
 		next.models, next.modelName = maps.Clone(c.models), make(map[string]*Model, len(c.models))
 		for _, m := range c.models {
@@ -109,8 +113,26 @@ func (c *Compiler) Apply(revision int64, ch Changes) (*Config, error) {
 	return &next, nil
 }
 
+// editCallers brings up to date who may call and what policies demand, but for keys.
+func (c *Compiler) editCallers(d *dirt, tasks []TaskMatcher, next *Config) {
+	if len(d.teams) > 0 {
+		next.teams = maps.Clone(c.teams)
+	}
+	if len(d.projects) > 0 {
+		next.projects = maps.Clone(c.projects)
+	}
+	if len(d.policies) > 0 {
+		next.policies = slices.SortedFunc(maps.Values(c.policies), func(x, y *Policy) int { return cmp.Compare(x.ID, y.ID) })
+	}
+	if len(tasks)+len(*next.tasks) > 0 && !reflect.DeepEqual(tasks, *next.tasks) {
+		next.tasks = &tasks
+	}
+}
+
 // dirt is what a change touches: first the rows that changed, then what depends on them.
 type dirt struct {
+	teams       map[TeamID]bool
+	policies    map[PolicyID]bool
 	projects    map[ProjectID]bool
 	members     map[MemberID]bool
 	keys        map[APIKeyID]*APIKey // as they were; nil: new
@@ -129,10 +151,15 @@ func (d *dirt) routes() bool {
 // merge brings the rows up to date. A row that is what it was already does not count as changed.
 func (c *Compiler) merge(ch *Changes) *dirt {
 	d := &dirt{
+		teams: make(map[TeamID]bool), policies: make(map[PolicyID]bool),
 		projects: make(map[ProjectID]bool), members: make(map[MemberID]bool), keys: make(map[APIKeyID]*APIKey),
 		profiles: make(map[ProfileID]bool), providers: make(map[ProviderID]bool), models: make(map[ModelID]bool),
 		modelRows: make(map[ModelID]bool), deployments: make(map[DeploymentID]bool),
 	}
+	mergeRows(c.teams, ch.Teams, ch.Gone.Teams, func(t *Team) TeamID { return t.ID },
+		func(id TeamID, _ *Team) { d.teams[id] = true })
+	mergeRows(c.policies, ch.Policies, ch.Gone.Policies, func(p *Policy) PolicyID { return p.ID },
+		func(id PolicyID, _ *Policy) { d.policies[id] = true })
 	mergeRows(c.projects, ch.Projects, ch.Gone.Projects, func(p *Project) ProjectID { return p.ID },
 		func(id ProjectID, _ *Project) { d.projects[id] = true })
 	mergeRows(c.members, ch.Members, ch.Gone.Members, func(m *Member) MemberID { return m.ID },

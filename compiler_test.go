@@ -19,6 +19,9 @@ import (
 // A store is what a database holds: rows, of which some are marked as deleted.
 type store struct {
 	rand        *rand.Rand
+	teams       table[logos.TeamID, logos.Team]
+	policies    table[logos.PolicyID, logos.Policy]
+	tasks       []logos.TaskMatcher
 	projects    table[logos.ProjectID, logos.Project]
 	members     table[logos.MemberID, logos.Member]
 	keys        table[logos.APIKeyID, logos.APIKey]
@@ -75,7 +78,7 @@ func (t *table[ID, R]) toggle(id ID, deletes bool) {
 
 func newStore(seed uint64) *store {
 	return &store{
-		rand: rand.New(rand.NewPCG(seed, 1)), projects: newTable[logos.ProjectID, logos.Project](), members: newTable[logos.MemberID, logos.Member](),
+		rand: rand.New(rand.NewPCG(seed, 1)), teams: newTable[logos.TeamID, logos.Team](), policies: newTable[logos.PolicyID, logos.Policy](), projects: newTable[logos.ProjectID, logos.Project](), members: newTable[logos.MemberID, logos.Member](),
 		keys: newTable[logos.APIKeyID, logos.APIKey](), profiles: newTable[logos.ProfileID, logos.Profile](), providers: newTable[logos.ProviderID, logos.Provider](),
 		credentials: newTable[logos.CredentialID, logos.Credential](), models: newTable[logos.ModelID, logos.Model](), deployments: newTable[logos.DeploymentID, logos.Deployment](),
 	}
@@ -88,7 +91,7 @@ func id[ID ~int64](s *store) ID { return ID(1 + s.rand.IntN(few)) }
 
 // step changes one row.
 func (s *store) step() {
-	switch s.rand.IntN(16) {
+	switch s.rand.IntN(19) {
 	case 0:
 		n := id[logos.ProjectID](s)
 		s.projects.set(n, logos.Project{ID: n, Name: fmt.Sprint("j", n, "-", s.rand.IntN(2))})
@@ -108,6 +111,14 @@ func (s *store) step() {
 		s.models.set(n, logos.Model{ID: n, Name: fmt.Sprintf("m%d-%d", n, s.rand.IntN(2))})
 	case 10, 11:
 		s.deployment()
+	case 12:
+		n := id[logos.TeamID](s)
+		s.teams.set(n, logos.Team{ID: n, Name: fmt.Sprint("t", s.rand.IntN(3))})
+	case 13:
+		n := id[logos.PolicyID](s)
+		s.policies.set(n, logos.Policy{ID: n, Name: fmt.Sprint("p", s.rand.IntN(3))})
+	case 14:
+		s.tasks = []logos.TaskMatcher{{Name: fmt.Sprint("t", s.rand.IntN(3))}}[:s.rand.IntN(2)]
 	default:
 		s.toggle()
 	}
@@ -115,7 +126,11 @@ func (s *store) step() {
 
 func (s *store) toggle() {
 	n, deletes := int64(1+s.rand.IntN(few)), s.rand.IntN(4) == 0 // most is there most of the time
-	switch s.rand.IntN(8) {
+	switch s.rand.IntN(10) {
+	case 8:
+		s.teams.toggle(logos.TeamID(n), deletes)
+	case 9:
+		s.policies.toggle(logos.PolicyID(n), deletes)
 	case 0:
 		s.projects.toggle(logos.ProjectID(n), deletes)
 	case 1:
@@ -202,12 +217,16 @@ func (s *store) deployment() {
 
 func (s *store) all() logos.Resources {
 	return logos.Resources{
+		Teams: s.teams.there(), Policies: s.policies.there(), Tasks: s.tasks,
 		Projects: s.projects.there(), Members: s.members.there(), APIKeys: s.keys.there(), Profiles: s.profiles.there(),
 		Providers: s.providers.there(), Credentials: s.credentials.there(), Models: s.models.there(), Deployments: s.deployments.there(),
 	}
 }
 
 func (s *store) changes() (c logos.Changes) {
+	c.Teams, c.Gone.Teams = s.teams.changes()
+	c.Policies, c.Gone.Policies = s.policies.changes()
+	c.Tasks = s.tasks
 	c.Projects, c.Gone.Projects = s.projects.changes()
 	c.Members, c.Gone.Members = s.members.changes()
 	c.APIKeys, c.Gone.APIKeys = s.keys.changes()
@@ -227,17 +246,22 @@ type seen struct {
 	Models   map[logos.ModelID]*logos.Model
 	Names    map[string]logos.ModelID
 	Targets  []*logos.Target
+	Teams    map[logos.TeamID]*logos.Team
+	Policies []*logos.Policy
+	Tasks    []logos.TaskMatcher
 }
 
 func (s *store) look(c *logos.Config) seen {
 	out := seen{
 		make(map[logos.KeyHash]*logos.APIKey), make(map[logos.ProjectID]*logos.Project), make(map[logos.ProjectID][]*logos.Access),
 		make(map[logos.ModelID]*logos.Model), make(map[string]logos.ModelID), c.Targets(),
+		make(map[logos.TeamID]*logos.Team), c.Policies(), *c.Tasks(),
 	}
 	for _, h := range s.hashes {
 		out.Keys[h] = c.APIKey(h)
 	}
 	for n := range int64(few) {
+		out.Teams[logos.TeamID(n+1)] = c.Team(logos.TeamID(n + 1))
 		project, model := logos.ProjectID(n+1), logos.ModelID(n+1)
 		out.Projects[project], out.Models[model] = c.Project(project), c.ModelByID(model)
 		if list := c.Profiles(project); len(list) > 0 {

@@ -12,6 +12,7 @@ import (
 
 // Resources is the content of one revision of the database, as plain rows.
 type Resources struct {
+	Teams       []*Team
 	Projects    []*Project
 	Members     []*Member
 	APIKeys     []*APIKey
@@ -20,7 +21,9 @@ type Resources struct {
 	Credentials []*Credential
 	Models      []*Model
 	Deployments []*Deployment
-	Egress      Egress
+	Policies    []*Policy
+	Tasks       []TaskMatcher // of settings, so always all of them
+	Egress      Egress        // likewise
 	Hasher      Hasher
 }
 
@@ -36,12 +39,15 @@ type Config struct {
 	routes
 }
 
-// callers is the part of a Config that says who may call. It counts at once.
+// callers is the part of a Config that says who may call, and what policies demand. It counts at once.
 type callers struct {
+	teams    map[TeamID]*Team
 	projects map[ProjectID]*Project
 	keys     *keyTable // by the hash of the present secret
 	previous *keyTable // by the hash of the secret before the last rotation
 	digests  bool      // some key may be known by the SHA-256 of its secret alone
+	policies []*Policy // in order of id
+	tasks    *[]TaskMatcher
 }
 
 // routes is the part of a Config that says what a call may be sent to. It counts once Envoy has it, see
@@ -139,6 +145,16 @@ func (c *Config) APIKey(hash KeyHash) *APIKey {
 
 // Project returns the project with that id, or nil.
 func (c *Config) Project(id ProjectID) *Project { return c.projects[id] }
+
+// Team returns the team with that id, or nil.
+func (c *Config) Team(id TeamID) *Team { return c.teams[id] }
+
+// Policies returns all policies in order of id. If none has changed from one revision to the next, the slice
+// is the same.
+func (c *Config) Policies() []*Policy { return c.policies }
+
+// Tasks returns the task matchers. If none has changed from one revision to the next, the pointer is the same.
+func (c *Config) Tasks() *[]TaskMatcher { return c.tasks }
 
 // Profiles returns a project's profiles in order of id.
 func (c *Config) Profiles(id ProjectID) []*Access { return c.profiles[id] }

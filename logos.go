@@ -83,11 +83,19 @@ const (
 	ScopePassthrough = "passthrough" // everything that passes through, whatever its path
 )
 
+// A Team is a part of the organisation, with projects and members.
+type Team struct {
+	ID     TeamID
+	Name   string
+	Labels map[string]string
+}
+
 // A Project is an application, service or course that calls models, and the first payer.
 type Project struct {
 	ID     ProjectID
 	TeamID TeamID // 0: no team
 	Name   string
+	Labels map[string]string
 }
 
 // A Member is a person of the organisation, whose role their API keys have.
@@ -102,6 +110,8 @@ type APIKey struct {
 	ProjectID ProjectID
 	ProfileID ProfileID // 0: not bound to one profile
 	MemberID  MemberID  // 0: a program's
+	Name      string
+	Labels    map[string]string // nil: none
 	Role      Role
 	Hash      KeyHash
 	ExpiresAt time.Time // zero: never
@@ -182,7 +192,8 @@ type Deployment struct {
 	// IncludeUsage asks the provider for usage in streams (stream_options.include_usage); where it is
 	// off, usage of streams that report none is estimated.
 	IncludeUsage bool
-	MaxParallel  int // calls at once; 0: unlimited
+	MaxParallel  int  // calls at once; 0: unlimited
+	Drained      bool // takes no further calls
 	Labels       map[string]string
 }
 

@@ -75,6 +75,14 @@ type Policy struct {
 	Scheduling Scheduling
 }
 
+// Closed returns a policy in the place of one that can't be read or used: it allows nothing.
+func (p *Policy) Closed() *Policy {
+	return &Policy{
+		ID: p.ID, Name: p.Name, Revision: p.Revision, Level: p.Level, Owner: p.Owner, OnRequest: p.OnRequest, Labels: p.Labels,
+		Constraints: Constraints{Allow: Targets{Models: []ModelID{}}},
+	}
+}
+
 // A Constraint names one kind of demand, as it stands in [Policy.Relax] and in explanations.
 type Constraint string
 

@@ -34,6 +34,7 @@ type Request struct {
 	empty         bool // the object has no field
 	streamOptions field
 	includeUsage  field
+	content       contentFields
 }
 
 // A span is a part of the body.
@@ -89,6 +90,7 @@ func Scan(body []byte) (Request, error) {
 				return s.errorf("the field %.40q must be written in lower case", key)
 			}
 			known, err = false, s.value(1)
+			r.content.add(contentOf(key), span{at, s.at})
 		}
 		if known && seen[key] {
 			return s.errorf("the field %q is there twice", key)

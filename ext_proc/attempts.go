@@ -21,16 +21,19 @@ import (
 const PlanHeader = "x-logos-plans"
 
 // plan makes the plan of a call that may be tried again.
-func (c *call) plan(d *logos.Decision, targets []*logos.Target, limits logos.AttemptLimits) *dialect.Plan {
+func (c *call) plan(d *logos.Decision, limits logos.AttemptLimits) *dialect.Plan {
 	if !c.plans {
 		return nil
 	}
 	if !d.Stream { // without a stream, the first token comes with the last
 		limits.FirstToken = 0
 	}
-	at := make([]dialect.PlanTarget, len(targets))
-	for i, t := range targets {
-		at[i] = dialect.PlanTarget{Cluster: t.Cluster, Window: t.Model.ContextWindow}
+	at := make([]dialect.PlanTarget, len(d.Targets))
+	for i, t := range d.Targets {
+		at[i].Cluster = t.Cluster
+		if m := c.config.ModelByID(t.Model); m != nil {
+			at[i].Window = m.ContextWindow
+		}
 	}
 	p := dialect.NewPlan(c.server.cfg.Now(), limits, c.server.cfg.FirstByteTimeout, at)
 	return &p

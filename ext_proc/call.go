@@ -3,6 +3,7 @@ package extproc
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -19,24 +20,28 @@ type call struct {
 	server *Server
 	request
 	caller
-	epoch   string
-	plans   bool   // this Envoy can follow plans
-	source  string // address of the caller, as Envoy knows it
-	now     time.Time
-	config  *logos.Config // loaded once
-	proxied *logos.Target // of a pass-through call
-	timeout time.Duration // of the whole call; 0: the route's
-	outcome string        // for the metric
+	epoch    string
+	source   string // address of the caller, as Envoy knows it
+	now      time.Time
+	snapshot *Snapshot      // loaded once
+	config   *logos.Config  // the snapshot's
+	asker    *policy.Caller // for policies; nil: not asked for yet
+	plans    bool           // this Envoy can follow plans
+	seed     uint64         // of all chance; 0: by the call's id
+	explains bool           // the call is not made
+	proxied  *logos.Target  // of a pass-through call
+	timeout  time.Duration  // of the whole call; 0: the route's
+	outcome  string         // for the metric
 	// bodySeen says that the answer is to the body's message.
 	bodySeen bool
 }
 
 // onHeaders is the first phase. It answers at once, or asks for the body.
 func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool, err error) {
-	c.config = c.server.current()
-	if c.config == nil {
-		return nil, false, logos.Errorf(logos.Unavailable, "gateway_starting", "the gateway has no configuration yet: try again in a few seconds")
+	if c.snapshot = c.server.current(); c.snapshot == nil {
+		return nil, false, errStarting()
 	}
+	c.config = c.snapshot.Config
 	if probe := c.server.cfg.Probes.take(c.probe, c.now); probe != nil {
 		answer, err = c.sendProbe(probe)
 		return answer, false, err
@@ -46,6 +51,9 @@ func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool
 	}
 	if err := c.checkUse(); err != nil {
 		return nil, false, err
+	}
+	if c.snapshot.unusable != nil {
+		return nil, false, errPolicies()
 	}
 	if c.upgrade {
 		return nil, false, logos.Errorf(logos.Unsupported, "upgrade_not_supported", "WebSocket and other upgrades are not supported: use plain HTTP requests, streamed where you need it")
@@ -73,13 +81,25 @@ func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool
 	}
 	switch {
 	case c.route.API == logos.APINone:
-		return nil, false, logos.Errorf(logos.NotFound, "unknown_path", "%s is not an API that goes by model: use /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, /v1/messages or /v1/models, or the header x-logos-proxy where pass-through is allowed", printable(c.path))
+		return nil, false, c.unknownPath()
 	case c.method != "POST":
 		return nil, false, logos.Errorf(logos.Invalid, "method_not_allowed", "use POST for this path")
 	case c.endStream || c.contentLength == 0:
 		return nil, false, logos.Errorf(logos.Invalid, "body_required", "the request has no body: send a JSON object with a \"model\"")
 	}
 	return continueWithBody(), true, nil
+}
+
+func errStarting() error {
+	return logos.Errorf(logos.Unavailable, "gateway_starting", "the gateway has no configuration yet: try again in a few seconds")
+}
+
+func errPolicies() error {
+	return logos.Errorf(logos.Unavailable, "policies_unusable", "the gateway can't use its policies, and decides nothing without them: an administrator finds the reason in its log")
+}
+
+func (c *call) unknownPath() error {
+	return logos.Errorf(logos.NotFound, "unknown_path", "%s is not an API that goes by model: use /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings, /v1/messages or /v1/models, or the header x-logos-proxy where pass-through is allowed", printable(c.path))
 }
 
 // onBody is the second phase.
@@ -102,40 +122,55 @@ func (c *call) tooLarge() error {
 
 // byModel decides a call of a model API.
 func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
-	parsed, err := dialect.Scan(body)
+	d, attempts, rewrites, err := c.decide(body)
 	if err != nil {
 		return nil, err
+	}
+	return c.send(d, rewrites, c.plan(d, attempts))
+}
+
+// decide chooses targets for a call of a model API, and what each changes.
+func (c *call) decide(body []byte) (*logos.Decision, logos.AttemptLimits, []string, error) {
+	var none logos.AttemptLimits
+	parsed, err := dialect.Scan(body)
+	if err != nil {
+		return nil, none, nil, err
 	}
 	name := c.route.Model
 	if name == "" {
 		name = parsed.Model
 	}
 	d := c.decision(&parsed, name, int64(len(body)))
-	model, err := c.model(name)
+	w, err := c.wish(name)
 	if err != nil {
-		return nil, &refusal{decision: d, err: asRefusal(err)}
+		return nil, none, nil, &refusal{decision: d, err: asRefusal(err)}
 	}
-	api := c.route.API
-	choice := policy.Choose(c.profiles, policy.Request{API: api, Model: model, Scope: c.key.Models}, policy.Live{Active: c.server.active, Inactive: c.server.cfg.Inactive})
-	d.Candidates = choice.Candidates
+	choice := c.choose(w, &parsed, body, name)
+	record(d, &choice)
 	if len(choice.Targets) == 0 {
-		return nil, &refusal{decision: d, err: c.noTarget(&choice, name, api)}
+		return nil, none, nil, &refusal{decision: d, err: c.noTarget(&choice, name)}
 	}
 	d.Profile = choice.Profile.ID
 	rewrites := make([]string, len(choice.Targets))
 	d.Targets = make([]logos.DecisionTarget, len(choice.Targets))
 	for i, t := range choice.Targets {
-		d.Targets[i] = logos.DecisionTarget{
-			Deployment: t.Deployment.ID, Model: t.Model.ID, Provider: t.Provider.ID, Credential: t.Credential.ID, Cluster: t.Cluster,
-			AsksUsage: t.Deployment.IncludeUsage && parsed.AsksUsage(api),
-		}
-		rewrites[i] = dialect.Rewrite{
-			Path:    dialect.TargetPath(t, api, c.route.Query),
-			Host:    t.Provider.Authority(),
-			Splices: parsed.Splices(api, providerModel(t), t.Deployment.IncludeUsage),
-		}.Encode()
+		d.Targets[i], rewrites[i] = c.target(t, &parsed)
 	}
-	return c.send(d, rewrites, c.plan(d, choice.Targets, logos.AttemptLimits{}))
+	return d, choice.Attempts, rewrites, nil
+}
+
+// target returns a target as it stands in the decision, and what an attempt there changes.
+func (c *call) target(t *logos.Target, parsed *dialect.Request) (logos.DecisionTarget, string) {
+	api := c.route.API
+	rewrite := dialect.Rewrite{
+		Path:    dialect.TargetPath(t, api, c.route.Query),
+		Host:    t.Provider.Authority(),
+		Splices: parsed.Splices(api, providerModel(t), t.Deployment.IncludeUsage),
+	}
+	return logos.DecisionTarget{
+		Deployment: t.Deployment.ID, Model: t.Model.ID, Provider: t.Provider.ID, Credential: t.Credential.ID, Cluster: t.Cluster,
+		AsksUsage: t.Deployment.IncludeUsage && parsed.AsksUsage(api),
+	}, rewrite.Encode()
 }
 
 func providerModel(t *logos.Target) string {
@@ -145,49 +180,38 @@ func providerModel(t *logos.Target) string {
 	return t.Model.Name
 }
 
-// model finds the model that a call names; nil means any.
-func (c *call) model(name string) (*logos.Model, error) {
-	if c.policy != "" && !strings.EqualFold(c.policy, policy.Auto) {
-		return nil, logos.Errorf(logos.NotFound, "policy_not_found", "there is no policy %.100q: the one policy is %q", c.policy, policy.Auto)
-	}
+// noTarget says why nothing is left, and to whom it is to be told: what only time can change is to be tried
+// again.
+func (c *call) noTarget(choice *policy.Choice, name string) *logos.Error {
 	switch {
-	case c.policy != "":
-		return nil, nil
-	case name == "":
-		return nil, logos.Errorf(logos.Invalid, "model_required", "the request names no model: set \"model\" to one that GET /v1/models lists, or to \"auto\"")
-	case name == policy.Auto && c.config.Model(name) == nil:
-		return nil, nil
-	}
-	model := c.config.Model(name)
-	if model == nil {
-		return nil, logos.Errorf(logos.NotFound, "model_not_found", "there is no model %.256q: GET /v1/models lists those that this key may use", name)
-	}
-	for _, p := range c.profiles {
-		if _, ok := p.Candidates[model.ID]; ok && c.key.AllowsModel(model.ID) {
-			return model, nil
-		}
-	}
-	return nil, c.modelDenied(name)
-}
-
-// noTarget says why nothing is left.
-func (c *call) noTarget(choice *policy.Choice, name string, api logos.API) *logos.Error {
-	if !choice.Granted && len(c.key.Models) > 0 {
+	case !choice.Granted && len(c.key.Models) > 0:
 		return logos.Errorf(logos.Denied, "model_not_allowed", "this key may use no model: its access profile grants none of those that it is limited to")
-	}
-	if !choice.Granted {
+	case !choice.Granted:
 		return logos.Errorf(logos.Denied, "model_not_allowed", "this key may use no model: connect one to its access profile")
-	}
-	unserved := 0
-	for _, x := range choice.Candidates {
-		if x.Excluded == policy.APINotServed {
-			unserved++
-		}
-	}
-	if unserved > 0 && unserved == len(choice.Candidates) {
-		return logos.Errorf(logos.Invalid, "api_not_supported", "no deployment of %.256q serves the %s API: use another API or another model", name, api)
+	case all(choice.Candidates, func(code string) bool { return code == policy.APINotServed }):
+		return logos.Errorf(logos.Invalid, "api_not_supported", "no deployment of %.256q serves the %s API: use another API or another model", name, c.route.API)
+	case all(choice.Candidates, func(code string) bool { return code == policy.ContextLength }):
+		return logos.Errorf(logos.Invalid, "context_length_exceeded", "the request is too long for %.256q: %s. Shorten it, lower max_tokens, or use a model with a larger context window", name, choice.Explain())
+	case byPolicy(choice.Candidates):
+		return logos.Errorf(logos.Denied, "policy_excludes_all", "policies leave no deployment for %.256q: %s", name, choice.Explain())
 	}
 	return logos.Errorf(logos.Unavailable, "no_deployment", "no deployment can serve %.256q: %s", name, choice.Explain())
+}
+
+// byPolicy says whether what policies demand is why nothing is left, and no time will change that.
+func byPolicy(candidates []logos.DecisionCandidate) bool {
+	by := func(x logos.DecisionCandidate) bool { return x.Policy != 0 }
+	return slices.ContainsFunc(candidates, by) && all(candidates, func(code string) bool { return !policy.Passing(code) })
+}
+
+// all says whether every candidate is excluded for such a reason; not where there is none.
+func all(candidates []logos.DecisionCandidate, is func(code string) bool) bool {
+	for i := range candidates {
+		if !is(candidates[i].Excluded) {
+			return false
+		}
+	}
+	return len(candidates) > 0
 }
 
 // decision starts the record of the decision with what is known of the call.
@@ -221,6 +245,9 @@ func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*
 		return nil, err
 	}
 	c.outcome = "sent"
+	if sent := c.server.cfg.Sent; sent != nil {
+		sent(d)
+	}
 	return c.dispatch(d, encoded, rewrites, plan)
 }
 

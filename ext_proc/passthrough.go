@@ -87,6 +87,9 @@ func (c *call) passthroughTarget() (*logos.Access, *logos.Target, error) {
 	if !c.ownHeaders && found.Stored != nil {
 		target = found.Stored
 	}
+	if by, why := c.snapshot.policies.Passes(target.Provider, profile, &policy.Request{}, c.asks()); by != nil {
+		return nil, nil, logos.Errorf(logos.Denied, "policy_forbids_passthrough", "the policy %q lets no call pass through to %q: %s", by.Name, target.Provider.Name, why)
+	}
 	if !c.server.active(target.Cluster) {
 		return nil, nil, notReady(target, c.server.cfg.Inactive(target))
 	}

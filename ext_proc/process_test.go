@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/ext_proc"
 )
 
 func TestListsTheModelsOfAKey(t *testing.T) {
@@ -102,7 +103,8 @@ func TestAPanicEndsOneCallAlone(t *testing.T) {
 				}
 			}
 			if phase == "on the headers" {
-				g.current = func() *logos.Config { fail(); return c }
+				present := g.current()
+				g.current = func() *extproc.Snapshot { fail(); return present }
 			} else {
 				g.intents.before = fail
 			}

@@ -41,25 +41,34 @@ type Config struct {
 	Probes           *Probes // announced calls that try a provider; nil: there are none
 	// Inactive says why Envoy can't use a target's cluster: one of policy's reasons. nil: it is not ready.
 	Inactive func(*logos.Target) string
-	Now      func() time.Time
+	// State returns what is measured of a target; nil: nothing is. It is asked for each candidate of each call.
+	State func(t *logos.Target, inputTokens int64) policy.State
+	// OutputTokens returns how long answers to a project's calls of a model are expected to be; nil or 0: not
+	// known.
+	OutputTokens func(logos.ProjectID, logos.ModelID) int64
+	Sent         func(*logos.Decision) // is told of each call that is sent; may be nil
+	Now          func() time.Time
 }
 
 // A Server decides calls for Envoy.
 type Server struct {
 	extprocv3.UnimplementedExternalProcessorServer
-	current func() *logos.Config
+	current func() *Snapshot
 	active  func(cluster string) bool
 	intents Intents
 	cfg     Config
 	log     *zap.Logger
 
+	incumbents incumbents
+	affinity   affinity
+
 	decisions *prometheus.CounterVec
 	duration  prometheus.Histogram
 }
 
-// New makes a server. current returns the configuration in force, or nil before there is one; active says
+// New makes a server. current returns what is in force, or nil before there is anything; active says
 // whether Envoy can use a cluster now.
-func New(current func() *logos.Config, active func(cluster string) bool, intents Intents, cfg Config, log *zap.Logger, reg prometheus.Registerer) *Server {
+func New(current func() *Snapshot, active func(cluster string) bool, intents Intents, cfg Config, log *zap.Logger, reg prometheus.Registerer) *Server {
 	if cfg.MaxBodyBytes == 0 {
 		cfg.MaxBodyBytes = 32 << 20
 	}

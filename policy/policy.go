@@ -33,6 +33,15 @@ const (
 	RuleFailed = "rule_error" // a rule could not be evaluated
 )
 
+// Passing says whether a reason may be gone in a moment, so that it makes sense to try again.
+func Passing(reason string) bool {
+	switch reason {
+	case NotActive, Unhealthy, OverLimit, HostNotResolved, NotCompiled, string(logos.ConstraintFirstToken), RuleBroken, RuleFailed:
+		return true
+	}
+	return false
+}
+
 // Auto is the model name that asks for a choice among all models.
 const Auto = "auto"
 

@@ -209,7 +209,7 @@ const (
 func Seed(id logos.CallID) uint64 { return Hash(string(id)) }
 
 // Hash returns the hash of a session or of how a prompt begins: the same on every gateway; never 0.
-func Hash(s string) uint64 {
+func Hash[T string | []byte](s T) uint64 {
 	h := uint64(14695981039346656037) // FNV-1a
 	for i := range len(s) {
 		h = (h ^ uint64(s[i])) * 1099511628211

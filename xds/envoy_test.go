@@ -40,7 +40,7 @@ type plane struct {
 	names  *names
 	book   *egress.Book
 	server *xds.Server
-	config atomic.Pointer[logos.Config]
+	config atomic.Pointer[extproc.Snapshot]
 	stats  string
 }
 
@@ -168,7 +168,11 @@ func (p *plane) apply(allow logos.Egress, providers ...*logos.Provider) {
 	if err := p.server.Apply(p.t.Context(), c); err != nil {
 		p.t.Fatal(err)
 	}
-	p.config.Store(c)
+	snapshot, err := extproc.NewSnapshot(c, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.config.Store(snapshot)
 	p.wait("a ready Envoy", func() bool {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(p.url, "http://")) // its workers begin a little later
 		if err == nil {

@@ -24,7 +24,7 @@ import (
 
 // serveAdmin serves the admin port until ctx ends.
 func (g *gateway) serveAdmin(ctx context.Context, listener net.Listener) error {
-	prober := probe.New(g.force.present.Load, g.egress, g.xds, &g.probes, records{g.store}, g.settings.dataPlane())
+	prober := probe.New(g.force.config, g.egress, g.xds, &g.probes, records{g.store}, g.settings.dataPlane())
 	calls, err := api.NewHandler(g.service, prober, g.token, g.settings.dataURL(), g.log, g.registry)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/ext_proc"
 )
 
 // A force puts revisions into force. Who may call counts at once: no key that is revoked works on because
@@ -19,7 +20,7 @@ import (
 type force struct {
 	route   func(ctx context.Context, config *logos.Config) // brings Envoy what calls may be sent to
 	log     *zap.Logger
-	present atomic.Pointer[logos.Config] // what decisions use; nil: nothing yet
+	present atomic.Pointer[extproc.Snapshot] // what decisions use; nil: nothing yet
 	wake    chan struct{}
 	heap    heap
 	applied prometheus.Gauge
@@ -85,20 +86,37 @@ func (f *force) publish() {
 		return // a call could be sent nowhere
 	}
 	if !f.latest.SameRoutes(f.routed) {
-		f.present.Store(f.latest.WithRoutes(f.routed))
+		f.store(f.latest.WithRoutes(f.routed))
 		return
 	}
-	if f.present.Load() == f.latest {
+	if f.config() == f.latest {
 		return
 	}
 	f.routed = f.latest
-	f.present.Store(f.latest)
+	f.store(f.latest)
 	f.applied.Set(float64(f.latest.Revision))
 	if !f.at.IsZero() {
 		f.took.Observe(time.Since(f.at).Seconds())
 	}
 	f.heap.tune()
 	f.log.Info("configuration in force", zap.Int64("revision", f.latest.Revision), zap.Int("targets", len(f.latest.Targets())))
+}
+
+// store compiles the policies of a revision, and lets decisions use it. f.mu is held.
+func (f *force) store(config *logos.Config) {
+	snapshot, err := extproc.NewSnapshot(config, f.present.Load())
+	if err != nil {
+		f.log.Error("policies can't be used; each of them allows nothing", zap.Int64("revision", config.Revision), zap.Error(err))
+	}
+	f.present.Store(snapshot)
+}
+
+// config returns what decisions use; nil: nothing yet.
+func (f *force) config() *logos.Config {
+	if s := f.present.Load(); s != nil {
+		return s.Config
+	}
+	return nil
 }
 
 // wait returns when decisions use a revision, or after two seconds.
@@ -108,7 +126,7 @@ func (f *force) wait(ctx context.Context, revision int64) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if config := f.present.Load(); config != nil && config.Revision >= revision {
+		if config := f.config(); config != nil && config.Revision >= revision {
 			return
 		}
 		select {

@@ -1,0 +1,200 @@
+package extproc
+
+import (
+	"maps"
+	"strings"
+	"sync"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/dialect"
+	"github.com/ls1intum/edutelligence/logos/policy"
+	"github.com/ls1intum/edutelligence/logos/policy/signals"
+)
+
+// A wish is what a call asks for.
+type wish struct {
+	model  *logos.Model // nil: any that the call may use
+	policy string       // that it names; empty: none
+}
+
+// wish finds out what a call names: a model, a policy, or any model at all.
+func (c *call) wish(name string) (w wish, err error) {
+	switch {
+	case strings.EqualFold(c.policy, policy.Auto):
+		return w, nil
+	case c.policy != "":
+		if !c.snapshot.policies.Has(c.policy, c.asks(), c.profiles) {
+			return w, logos.Errorf(logos.NotFound, "policy_not_found", "there is no policy %.100q for this API key: leave out the header x-logos-policy, or name %q or a policy of the installation or of the key's team, project or profile", c.policy, policy.Auto)
+		}
+		w.policy = c.policy
+		return w, nil
+	case name == "":
+		return w, logos.Errorf(logos.Invalid, "model_required", "the request names no model: set \"model\" to one that GET /v1/models lists, or to \"auto\"")
+	}
+	if w.model = c.config.Model(name); w.model == nil {
+		switch {
+		case name == policy.Auto:
+			return w, nil
+		case c.snapshot.policies.Has(name, c.asks(), c.profiles):
+			w.policy = name
+			return w, nil
+		}
+		return w, logos.Errorf(logos.NotFound, "model_not_found", "there is no model %.256q: GET /v1/models lists those that this key may use", name)
+	}
+	for _, p := range c.profiles {
+		if _, ok := p.Candidates[w.model.ID]; ok && c.key.AllowsModel(w.model.ID) {
+			return w, nil
+		}
+	}
+	return w, c.modelDenied(name)
+}
+
+// asks tells policies who calls.
+func (c *call) asks() *policy.Caller {
+	if c.asker != nil {
+		return c.asker
+	}
+	k, p := c.key, c.project
+	a := &policy.Caller{
+		Team: p.TeamID, Project: p.ID, Key: k.ID, ProjectName: p.Name, KeyName: k.Name,
+		Labels: joined(p.Labels, k.Labels), HasEndUser: c.user != "",
+	}
+	if t := c.config.Team(p.TeamID); t != nil {
+		a.TeamName, a.Labels = t.Name, joined(t.Labels, a.Labels)
+	}
+	if len(c.profiles) == 1 && (c.profile != "" || k.ProfileID != 0) {
+		a.Profile, a.ProfileName = c.profiles[0].ID, c.profiles[0].Name
+	}
+	c.asker = a
+	return a
+}
+
+// joined returns the labels of both; those of the second win.
+func joined(a, b map[string]string) map[string]string {
+	switch {
+	case len(a) == 0:
+		return b
+	case len(b) == 0:
+		return a
+	}
+	out := maps.Clone(a)
+	maps.Copy(out, b)
+	return out
+}
+
+// choose asks the policies. What a prompt holds is read only where something depends on it.
+func (c *call) choose(w wish, parsed *dialect.Request, body []byte, name string) policy.Choice {
+	s := c.server
+	set := c.snapshot.policies
+	r := policy.Request{
+		API: c.route.API, Model: w.model, Scope: c.key.Models, Policy: w.policy, Name: name, Stream: parsed.Stream, MaxTokens: parsed.MaxTokens,
+	}
+	live := policy.Live{Active: s.active, Inactive: s.cfg.Inactive, State: c.state(set != nil)}
+	if set == nil {
+		if w.model == nil || w.model.ContextWindow > 0 {
+			r.InputTokens = parsed.Content(body).Tokens
+		}
+		return set.Choose(c.profiles, &r, &policy.Caller{}, live)
+	}
+	c.read(&r, parsed.Content(body))
+	caller := c.asks()
+	caller.HasEndUser = caller.HasEndUser || parsed.User != ""
+	r.Seed = c.seed
+	if r.Seed == 0 {
+		r.Seed = policy.Seed(c.id)
+	}
+	key := incumbentKey{c.project.ID, w.policy, w.modelID()}
+	r.Incumbent = s.incumbents.get(key)
+	choice := set.Choose(c.profiles, &r, caller, live)
+	if len(choice.Targets) > 0 && choice.Facts.Objective != 0 && choice.Facts.First == "" && !c.explains {
+		s.incumbents.set(key, r.Incumbent, choice.Targets[0].Deployment.ID)
+	}
+	return choice
+}
+
+// read takes what the prompt holds.
+func (c *call) read(r *policy.Request, content dialect.Content) {
+	r.InputTokens, r.Tools, r.Images, r.JSONSchema = content.Tokens, content.Tools, content.Images, content.JSONSchema
+	r.Signals = c.snapshot.signals.Extract(signals.Text{System: content.System, User: content.User})
+	if c.session != "" {
+		r.SessionHash = policy.Hash(logos.FormatID(c.project.ID) + " " + c.session)
+		r.SessionDeployment = c.server.affinity.served(r.SessionHash)
+	}
+	if content.Prefix != nil {
+		r.PrefixHash = policy.Hash(content.Prefix)
+		r.PrefixServed = c.server.affinity.served(r.PrefixHash)
+	}
+}
+
+// state returns what is measured of targets. Expected lengths of answers serve policies alone.
+func (c *call) state(outputs bool) func(*logos.Target, int64) policy.State {
+	measured, output := c.server.cfg.State, c.server.cfg.OutputTokens
+	if measured == nil || !outputs || output == nil {
+		return measured
+	}
+	return func(t *logos.Target, inputTokens int64) policy.State {
+		state := measured(t, inputTokens)
+		state.OutputTokens = output(c.project.ID, t.Model.ID)
+		return state
+	}
+}
+
+func (w *wish) modelID() logos.ModelID {
+	if w.model == nil {
+		return 0
+	}
+	return w.model.ID
+}
+
+// incumbents remembers what was chosen last for calls of one kind. There are no more of them than projects
+// times policies and models.
+type incumbents struct{ chosen sync.Map }
+
+type incumbentKey struct {
+	project logos.ProjectID
+	policy  string
+	model   logos.ModelID
+}
+
+func (i *incumbents) get(k incumbentKey) logos.DeploymentID {
+	if id, ok := i.chosen.Load(k); ok {
+		return id.(logos.DeploymentID)
+	}
+	return 0
+}
+
+func (i *incumbents) set(k incumbentKey, was, id logos.DeploymentID) {
+	if id != was {
+		i.chosen.Store(k, id)
+	}
+}
+
+// Candidates are recorded in full up to detailed of them, then with their reason alone, and only counted
+// beyond listedCandidates: each call carries its decision.
+const (
+	detailed         = 32
+	listedCandidates = 512
+)
+
+// record writes down what a choice considered.
+func record(d *logos.Decision, choice *policy.Choice) {
+	d.Candidates, d.Facts = choice.Candidates, choice.Facts
+	if len(d.Candidates) <= detailed {
+		return
+	}
+	kept := make([]logos.DecisionCandidate, 0, min(len(d.Candidates), listedCandidates))
+	full := 0
+	for i := range d.Candidates {
+		x := &d.Candidates[i]
+		switch {
+		case x.Rank > 0 && x.Rank <= policy.MaxTargets || full < detailed && len(kept) < listedCandidates:
+			full++
+			kept = append(kept, *x)
+		case len(kept) < listedCandidates:
+			kept = append(kept, logos.DecisionCandidate{Deployment: x.Deployment, Excluded: x.Excluded, Policy: x.Policy, Profile: x.Profile, Rank: x.Rank})
+		default:
+			d.MoreCandidates++
+		}
+	}
+	d.Candidates = kept
+}
