@@ -12,6 +12,9 @@ local AGAIN, AGAIN_IN = "x-logos-again", "x-logos-again-in"
 -- An error answer that is longer than this is passed on unread.
 local MAX_ERROR = 65536
 
+-- Milliseconds by which Envoy's timers may seem to be early.
+local EARLY = 10
+
 -- What providers say of a prompt that is too long for the model: in the order below OpenAI and Azure; vLLM and
 -- OpenAI; Anthropic twice; llama.cpp twice; SGLang and vLLM twice; Gemini.
 local TOO_LONG = {
@@ -96,7 +99,7 @@ local function between(handle)
   end
   local state, now = read_state(metadata, plan), handle:timestamp()
   state.n = state.n + 1
-  local silent = now - state.begun >= plan.silence
+  local silent = now - state.begun >= plan.silence - EARLY
   if silent then state.out[state.at] = 1 end
   local target, wait
   if string.find(plan.on, silent and "s" or "n", 1, true) then target, wait = choose(plan, state, now, not silent) end
@@ -161,8 +164,9 @@ local function after(handle, headers, kind)
   if kind == "x" and not too_long(handle, headers, plan, state) then return end
   local target, wait = choose(plan, state, now, kind == "e" and not asked)
   if not target then return end
+  -- Waiting for the body ended the scope of what was taken before.
+  metadata, headers = handle:streamInfo():dynamicMetadata(), handle:headers()
   go_on(metadata, plan, state, target, now + wait)
-  headers = handle:headers() -- waiting for the body ended the scope of those before
   headers:replace(AGAIN, "1")
   headers:remove(AGAIN_IN)
   if wait > 0 then headers:replace(AGAIN_IN, tostring(math.ceil(wait / 1000))) end
