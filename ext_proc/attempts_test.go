@@ -28,7 +28,7 @@ func TestTriesEachTargetTwiceUnlessAPolicySaysOtherwise(t *testing.T) {
 		perTry string
 	}{
 		{"without a policy", logos.AttemptLimits{}, stream, "4 0 10000 900000 nelsx", ""},
-		{"with limits", logos.AttemptLimits{Max: 2, TotalTime: time.Minute, FirstToken: 2 * time.Second}, stream, "2 60000 60000 2000 nelsx", "2000"},
+		{"with limits", logos.AttemptLimits{Max: 2, TotalTime: time.Minute, FirstToken: 2 * time.Second}, stream, "2 60000 60000 2000 nelsxh", "2000"},
 		{"with an answer as a whole, whose first token comes last", logos.AttemptLimits{FirstToken: 2 * time.Second}, whole, "4 0 10000 900000 nelsx", ""},
 		{"after some outcomes alone", logos.AttemptLimits{On: []logos.RetryCondition{logos.RetryServerError, logos.RetryContextLength}}, whole, "4 0 10000 900000 ex", ""},
 	} {
