@@ -118,9 +118,11 @@ func (c *call) read(r *policy.Request, content dialect.Content) {
 	r.Signals = c.snapshot.signals.Extract(signals.Text{System: content.System, User: content.User})
 	if c.session != "" {
 		r.SessionHash = policy.Hash(logos.FormatID(c.project.ID) + " " + c.session)
+		r.SessionDeployment = c.server.affinity.served(r.SessionHash)
 	}
 	if content.Prefix != nil {
 		r.PrefixHash = policy.Hash(content.Prefix)
+		r.PrefixServed = c.server.affinity.served(r.PrefixHash)
 	}
 }
 
