@@ -71,9 +71,18 @@ func readMap[V any](text []byte) (m map[string]V, err error) {
 // A taskMatcher is one of the settings' task matchers, as it is stored.
 type taskMatcher struct {
 	Name     string   `json:"name"`
-	System   bool     `json:"system"`
-	Keywords []string `json:"keywords"`
-	Patterns []string `json:"patterns"`
+	System   bool     `json:"system,omitempty"`
+	Keywords []string `json:"keywords,omitempty"`
+	Patterns []string `json:"patterns,omitempty"`
+}
+
+// TaskMatchers returns task matchers as they are stored.
+func TaskMatchers(list []logos.TaskMatcher) (json.RawMessage, error) {
+	out := make([]taskMatcher, len(list))
+	for i, m := range list {
+		out[i] = taskMatcher(m)
+	}
+	return json.Marshal(out)
 }
 
 // readMatchers decodes the settings' task matchers. Those that can't be read become one that can't be used, so
