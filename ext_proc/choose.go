@@ -106,7 +106,7 @@ func (c *call) choose(w wish, parsed *dialect.Request, body []byte, name string)
 	key := incumbentKey{c.project.ID, w.policy, w.modelID()}
 	r.Incumbent = s.incumbents.get(key)
 	choice := set.Choose(c.profiles, &r, caller, live)
-	if len(choice.Targets) > 0 && choice.Facts.First == "" && !c.explains {
+	if len(choice.Targets) > 0 && choice.Facts.Objective != 0 && choice.Facts.First == "" && !c.explains {
 		s.incumbents.set(key, r.Incumbent, choice.Targets[0].Deployment.ID)
 	}
 	return choice
@@ -118,9 +118,11 @@ func (c *call) read(r *policy.Request, content dialect.Content) {
 	r.Signals = c.snapshot.signals.Extract(signals.Text{System: content.System, User: content.User})
 	if c.session != "" {
 		r.SessionHash = policy.Hash(logos.FormatID(c.project.ID) + " " + c.session)
+		r.SessionDeployment = c.server.affinity.served(r.SessionHash)
 	}
 	if content.Prefix != nil {
 		r.PrefixHash = policy.Hash(content.Prefix)
+		r.PrefixServed = c.server.affinity.served(r.PrefixHash)
 	}
 }
 
