@@ -72,6 +72,22 @@ func (c *Charge) Version() (latest int64) {
 	return latest
 }
 
+// Cost returns what a call costs, as far as its attempts are rated. It is not known if a price is missing, or if
+// attempts are charged in several currencies. A call that was sent nowhere costs nothing.
+func (c *Call) Cost() (total Money, known bool) {
+	for i := range c.Attempts {
+		charge := c.Attempts[i].Charge
+		if charge == nil || !charge.Known() || charge.Currency != "" && total.Currency != "" && charge.Currency != total.Currency {
+			return Money{}, false
+		}
+		total.Amount = total.Amount.Add(charge.Total)
+		if charge.Currency != "" {
+			total.Currency = charge.Currency
+		}
+	}
+	return total, true
+}
+
 // A ChargeLine is the part of a charge that one meter makes.
 type ChargeLine struct {
 	MeterReading

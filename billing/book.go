@@ -28,8 +28,8 @@ type Target struct {
 // anything that counts less: who sets the price of input sets that of cached input too, unless they say
 // otherwise. The price that counts most decides about the currency; those in others do not hold.
 type Book struct {
-	sheets      map[scope]sheet
-	deployments map[logos.DeploymentID]*logos.Deployment
+	sheets map[scope]sheet
+	names  map[logos.DeploymentID]string
 }
 
 // A scope is what prices are of, and who set them.
@@ -41,12 +41,9 @@ type scope struct {
 // A sheet is the prices of one scope by meter, those that count most first.
 type sheet map[logos.Meter][]*logos.Price
 
-// NewBook makes a book of prices. It knows what providers call the models of the deployments given.
-func NewBook(prices []*logos.Price, deployments []*logos.Deployment) *Book {
-	b := &Book{sheets: make(map[scope]sheet), deployments: make(map[logos.DeploymentID]*logos.Deployment, len(deployments))}
-	for _, d := range deployments {
-		b.deployments[d.ID] = d
-	}
+// NewBook makes a book of prices; names is what providers call the models of deployments.
+func NewBook(prices []*logos.Price, names map[logos.DeploymentID]string) *Book {
+	b := &Book{sheets: make(map[scope]sheet), names: names}
 	for _, p := range prices {
 		s := scopeOf(p)
 		if b.sheets[s] == nil {
@@ -104,8 +101,8 @@ func b2i(b bool) int {
 // Target returns what the prices for an attempt are of; model is what the caller named.
 func (b *Book) Target(t *logos.DecisionTarget, model string) Target {
 	out := Target{Deployment: t.Deployment, Provider: t.Provider, Model: t.Model, ProviderModel: model}
-	if d := b.deployments[t.Deployment]; d != nil {
-		out.ProviderModel = d.ProviderModel
+	if t.Deployment != 0 {
+		out.ProviderModel = b.names[t.Deployment] // a deployment that is gone has none
 	}
 	return out
 }

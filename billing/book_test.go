@@ -11,7 +11,7 @@ import (
 
 var (
 	day    = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
-	gpt    = &logos.Deployment{ID: 7, Model: 3, Provider: 2, ProviderModel: "gpt-4o"}
+	names  = map[logos.DeploymentID]string{7: "gpt-4o"}
 	gptAt  = Target{Deployment: 7, Provider: 2, Model: 3, ProviderModel: "gpt-4o"}
 	noTier = ""
 )
@@ -39,7 +39,7 @@ func all(edits ...func(*logos.Price)) func(*logos.Price) {
 
 func found(t *testing.T, prices []*logos.Price, meter logos.Meter, tier string, context int64, at time.Time) string {
 	t.Helper()
-	l := NewBook(prices, []*logos.Deployment{gpt}).at(gptAt, at)
+	l := NewBook(prices, names).at(gptAt, at)
 	p := l.price(meter, logos.ServiceTier(tier), context)
 	if p == nil {
 		return "none"

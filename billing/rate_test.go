@@ -21,7 +21,7 @@ func TestChargesEachMeterExactly(t *testing.T) {
 	b := NewBook([]*logos.Price{
 		price(logos.MeterInput, "2.5", listed), price(logos.MeterCachedInput, "1.25", listed), price(logos.MeterOutput, "10", listed),
 		price(logos.MeterRequest, "0.0001", func(p *logos.Price) { p.Unit, p.Version = 1, 9 }),
-	}, []*logos.Deployment{gpt})
+	}, names)
 	c := b.Rate(gptAt, "default", day, []logos.MeterReading{
 		reading(logos.MeterReasoning, 7), reading(logos.MeterOutput, 3), reading(logos.MeterCachedInput, 1000), reading(logos.MeterInput, 1),
 	})
@@ -79,7 +79,7 @@ func TestCallIsRatedByThePricesOfItsStart(t *testing.T) {
 	b := NewBook([]*logos.Price{
 		price(logos.MeterInput, "1", func(p *logos.Price) { p.ProviderModel, p.ValidTo = "gpt-4o", day }),
 		price(logos.MeterInput, "2", func(p *logos.Price) { p.ProviderModel, p.ValidFrom = "gpt-4o", day }),
-	}, []*logos.Deployment{gpt})
+	}, names)
 	used := []logos.MeterReading{reading(logos.MeterInput, 1_000_000)}
 	call := &logos.Call{
 		Decision: logos.Decision{Start: day.UnixMicro() - 1, Model: "house-model"},
@@ -208,7 +208,7 @@ func FuzzRate(f *testing.F) {
 }
 
 func BenchmarkRate(b *testing.B) {
-	book := NewBook([]*logos.Price{price(logos.MeterInput, "2.5", listed), price(logos.MeterCachedInput, "1.25", listed), price(logos.MeterOutput, "10", listed)}, []*logos.Deployment{gpt})
+	book := NewBook([]*logos.Price{price(logos.MeterInput, "2.5", listed), price(logos.MeterCachedInput, "1.25", listed), price(logos.MeterOutput, "10", listed)}, names)
 	used := []logos.MeterReading{reading(logos.MeterInput, 1000), reading(logos.MeterCachedInput, 100), reading(logos.MeterOutput, 200)}
 	b.ReportAllocs()
 	for b.Loop() {
