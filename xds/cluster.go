@@ -188,6 +188,23 @@ func (b *builder) unixCluster(name, socket string) *clusterv3.Cluster {
 	}
 }
 
+// betweenAttempts is the cluster of attempts that only decide where the next goes. Its socket does not exist, so
+// they fail to connect, which is cheap, counts as a failure in the retry policy, and reaches nobody.
+func (b *builder) betweenAttempts() *clusterv3.Cluster {
+	const name = dialect.BetweenAttempts
+	options := &httpv3.HttpProtocolOptions{UpstreamProtocolOptions: explicitHTTP1(), HttpFilters: []*hcmv3.HttpFilter{
+		b.filter("scrub", &headerv3.HeaderMutation{Mutations: &headerv3.Mutations{RequestMutations: []*mutationv3.HeaderMutation{nameTarget(name)}}}),
+		b.filter(rewriteFilter, &luav3.Lua{}),
+		b.filter("codec", &codecv3.UpstreamCodec{}),
+	}}
+	return &clusterv3.Cluster{
+		Name: name, ConnectTimeout: seconds(time.Second), CircuitBreakers: thresholds,
+		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		LoadAssignment:                endpoints(name, &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "nowhere.sock"}}}),
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpOptions: b.any(options)},
+	}
+}
+
 // adminCluster leads to the admin listener of this gateway.
 func (b *builder) adminCluster() *clusterv3.Cluster {
 	address, err := tcpAddress(b.o.AdminRoute)

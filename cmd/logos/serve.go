@@ -122,7 +122,7 @@ func (g *gateway) xdsOptions() xds.Options {
 		CallFormat: accesslog.CallFormat(extproc.Namespace + ":" + extproc.DecisionKey), AttemptFormat: accesslog.AttemptFormat(),
 		StreamFields: dialect.StreamFields(), StreamKinds: dialect.StreamKinds(), AnswerFields: dialect.AnswerFields(),
 		NumberNamespace: accesslog.NumberNamespace, TextNamespace: accesslog.TextNamespace,
-		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader, SourceHeader: extproc.SourceHeader,
+		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader, SourceHeader: extproc.SourceHeader, PlanHeader: extproc.PlanHeader,
 		Namespace: extproc.Namespace, RouteNamespace: extproc.RouteNamespace,
 	}
 	if s.logosdbOnDataPlane {
@@ -290,7 +290,7 @@ func (g *gateway) listen() (*listeners, error) {
 	g.xds.Register(l.xdsServer)
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
 	g.decider = extproc.New(g.force.present.Load, g.xds.Active, g.calls,
-		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, Probes: &g.probes, Inactive: g.inactive}, g.log, g.registry)
+		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, FirstByteTimeout: g.settings.firstByte, Probes: &g.probes, Inactive: g.inactive}, g.log, g.registry)
 	extprocv3.RegisterExternalProcessorServer(l.extProcServe, g.decider)
 	return l, nil
 }
