@@ -12,11 +12,14 @@ import (
 //go:embed attempts.lua
 var luaAttempts string
 
-// BetweenAttempts is the cluster to which an attempt goes after one that got no answer. It leads nowhere: the
-// next target is chosen there, see attempts.lua.
+// BetweenAttempts is the cluster of the attempts between those at targets. It leads nowhere: there the next target
+// is said, see attempts.lua.
 const BetweenAttempts = "logos_between_attempts"
 
-// What an answer's attempt tells the route's retry policy in headers that only [Lua] sets.
+// ClusterHeader names the cluster of the next attempt to the route of calls that have a plan.
+const ClusterHeader = "x-logos-cluster"
+
+// What an attempt with an answer tells the route's retry policy in headers that only [Lua] sets.
 const (
 	AgainHeader   = "x-logos-again"    // there is another attempt
 	AgainInHeader = "x-logos-again-in" // after as many seconds
@@ -83,8 +86,8 @@ func conditions(on []logos.RetryCondition) func(logos.RetryCondition) bool {
 	return func(c logos.RetryCondition) bool { return on == nil || slices.Contains(on, c) }
 }
 
-// MaxRetries bounds Envoy's attempts after the first: each that goes to a target may follow one that decides,
-// and one that decides may come last.
+// MaxRetries bounds Envoy's attempts after the first: before each further one at a target there is one between, and
+// that may be the last.
 func (p Plan) MaxRetries() int { return max(0, 2*p.Max-1) }
 
 // RetryOn returns after what, beside answers that [Lua] marks, Envoy makes another attempt, in the form of its

@@ -1,12 +1,14 @@
 -- What follows an attempt that failed: the same target again, another one, or no more. The decision's plan
--- (see Plan in attempts.go) is read only then, so an answer that is well costs one look at its status.
+-- (see Plan in attempts.go) is read only then.
 --
--- Envoy takes the target of attempt n from the n-th of these groups, whenever an attempt begins. Where a target
--- answered, envoy_on_response writes the next group. Where it did not (no connection, a reset, silence) nothing
--- runs in Envoy before the next attempt has its cluster; so that cluster is BETWEEN, which leads nowhere: it
--- decides, fails to connect, and the attempt after it goes where it said.
+-- Between two attempts at targets Envoy makes one at BETWEEN, which leads nowhere: it says where the next goes, and
+-- fails to connect. Whoever failed without an answer (no connection, a reset, silence) leaves no other place for
+-- that. After an answer with an error, envoy_on_response says whether there is another attempt at all, since from
+-- BETWEEN the answer could no longer be passed on.
 local BETWEEN = "logos_between_attempts"
-local ROUTE, STATE = "logos.route", "logos.attempts"
+local STATE = "logos.attempts"
+-- On a request, the cluster of the next attempt; each cluster takes it off.
+local CLUSTER = "x-logos-cluster"
 -- On an answer, the route's retry policy obeys these two; the virtual host takes them off what callers get.
 local AGAIN, AGAIN_IN = "x-logos-again", "x-logos-again-in"
 -- An error answer that is longer than this is passed on unread.
@@ -48,13 +50,14 @@ local function read_plan(metadata)
   return plan
 end
 
--- The state counts Envoy's attempts (n) and those at targets (made), and holds for each target its tries, from
--- when it may be tried again (0: no time was given), and whether it is out for this call. Without one, the first
--- attempt is under way.
+-- The state counts the attempts at targets (made), and holds for each target its tries, from when it may be tried
+-- again (0: no time was given), and whether it is out for this call. next is the target that was chosen after an
+-- answer (0: there was none), at the last one, and begun when it was asked. Without a state, the first attempt is
+-- under way.
 local function read_state(metadata, plan)
   local kept = metadata:get(STATE)
   if kept then return kept["state"] end
-  local state = {n = 1, made = 1, at = 1, begun = plan.start, tries = {}, from = {}, out = {}}
+  local state = {made = 1, at = 1, begun = plan.start, next = 0, tries = {}, from = {}, out = {}}
   for i = 1, #plan.targets do state.tries[i], state.from[i], state.out[i] = 0, 0, 0 end
   state.tries[1] = 1
   return state
@@ -76,20 +79,17 @@ local function choose(plan, state, now, again)
   return nil
 end
 
-local function group(cluster) return {name = cluster, clusters = {{cluster_name = cluster, weight = 1}}} end
-
-local function go_on(metadata, plan, state, target, begun)
-  local groups = {}
-  for n = 1, state.n do groups[n] = group(BETWEEN) end
-  groups[state.n + 1], groups[state.n + 2] = group(plan.targets[target]), group(BETWEEN)
-  metadata:set(ROUTE, "priority_groups", groups)
-  state.n, state.made, state.at, state.begun = state.n + 1, state.made + 1, target, begun
-  state.tries[target] = state.tries[target] + 1
-  metadata:set(STATE, "state", state)
-  metadata:set(STATE, "made", tostring(state.made))
+-- after_silence chooses after a target that did not answer. Only an answer can make Envoy wait.
+local function after_silence(plan, state, now)
+  local silent = now - state.begun >= plan.silence - EARLY
+  if silent then state.out[state.at] = 1 end
+  local target, wait
+  if string.find(plan.on, silent and "s" or "n", 1, true) then target, wait = choose(plan, state, now, not silent) end
+  if wait == 0 then return target, silent end
+  return nil, silent
 end
 
--- between decides after a target that did not answer. To go on, it lets this attempt fail.
+-- between directs the attempt after this one.
 local function between(handle)
   local metadata = handle:streamInfo():dynamicMetadata()
   local plan = read_plan(metadata)
@@ -98,16 +98,17 @@ local function between(handle)
     return
   end
   local state, now = read_state(metadata, plan), handle:timestamp()
-  state.n = state.n + 1
-  local silent = now - state.begun >= plan.silence - EARLY
-  if silent then state.out[state.at] = 1 end
-  local target, wait
-  if string.find(plan.on, silent and "s" or "n", 1, true) then target, wait = choose(plan, state, now, not silent) end
-  if target and wait == 0 then
-    go_on(metadata, plan, state, target, now)
-  else -- only an answer can make Envoy wait
+  local target, silent = state.next, false
+  if target == 0 then target, silent = after_silence(plan, state, now) end
+  if not target then
     handle:respond({[":status"] = silent and "504" or "503"}, "")
+    return
   end
+  state.made, state.at, state.begun, state.next = state.made + 1, target, now, 0
+  state.tries[target] = state.tries[target] + 1
+  metadata:set(STATE, "state", state)
+  metadata:set(STATE, "made", tostring(state.made))
+  handle:headers():replace(CLUSTER, plan.targets[target])
 end
 
 -- days returns those from 1970 to a date.
@@ -166,7 +167,8 @@ local function after(handle, headers, kind)
   if not target then return end
   -- Waiting for the body ended the scope of what was taken before.
   metadata, headers = handle:streamInfo():dynamicMetadata(), handle:headers()
-  go_on(metadata, plan, state, target, now + wait)
+  state.next = target
+  metadata:set(STATE, "state", state)
   headers:replace(AGAIN, "1")
   headers:remove(AGAIN_IN)
   if wait > 0 then headers:replace(AGAIN_IN, tostring(math.ceil(wait / 1000))) end
@@ -176,7 +178,7 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  headers:remove(AGAIN) -- a provider has no say in this
+  headers:remove(AGAIN) -- a provider has no say in this, but for an answer that is well, of which nothing is seen here
   local kind = kind_of(tonumber(headers:get(":status")))
   if kind then after(handle, headers, kind) end
 end

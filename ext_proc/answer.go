@@ -20,7 +20,7 @@ import (
 const (
 	Namespace      = "logos"       // untyped metadata: the decision and the rewrites
 	DecisionKey    = "d"           // in Namespace
-	RouteNamespace = "logos.route" // the targets in their order: untyped metadata with a plan, else typed
+	RouteNamespace = "logos.route" // typed metadata: the targets in their order
 )
 
 // A refusal is an error with the decision that led to it.
@@ -99,11 +99,14 @@ func (c *call) dispatch(d *logos.Decision, encoded []byte, rewrites []string, pl
 	for i, t := range d.Targets {
 		fields[t.Cluster] = structpb.NewStringValue(rewrites[i])
 	}
-	answer := &extprocv3.ProcessingResponse{}
-	set, err := c.setRoute(answer, d, fields, plan)
+	if plan != nil {
+		fields[dialect.PlanKey] = structpb.NewStringValue(plan.Encode())
+	}
+	route, err := inOrder(d.Targets)
 	if err != nil {
 		return nil, err
 	}
+	set := c.attempts(d, plan)
 	if c.timeout > 0 {
 		set = append(set, setHeader("x-envoy-upstream-rq-timeout-ms", strconv.FormatInt(c.timeout.Milliseconds(), 10)))
 	}
@@ -111,6 +114,7 @@ func (c *call) dispatch(d *logos.Decision, encoded []byte, rewrites []string, pl
 		ClearRouteCache: true,
 		HeaderMutation:  &extprocv3.HeaderMutation{SetHeaders: set, RemoveHeaders: c.keyHeaders},
 	}
+	answer := &extprocv3.ProcessingResponse{DynamicMetadata: namespace(fields), TypedDynamicMetadata: route}
 	if c.bodySeen {
 		answer.Response = &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: common}}
 		return answer, nil

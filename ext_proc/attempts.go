@@ -3,28 +3,18 @@ package extproc
 import (
 	"fmt"
 	"strconv"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	groupsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/priority_group/v3"
-	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
-// PlanHeader is the gRPC metadata in which an Envoy says that it can follow plans. One that still drains
-// connections of an older configuration does not, and gets the targets in their order instead.
-const PlanHeader = "x-logos-plans"
-
 // plan makes the plan of a call that may be tried again.
 func (c *call) plan(d *logos.Decision, limits logos.AttemptLimits) *dialect.Plan {
-	if !c.plans {
-		return nil
-	}
 	if !d.Stream { // without a stream, the first token comes with the last
 		limits.FirstToken = 0
 	}
@@ -39,28 +29,27 @@ func (c *call) plan(d *logos.Decision, limits logos.AttemptLimits) *dialect.Plan
 	return &p
 }
 
-// setRoute tells Envoy where the attempts go, and returns the headers that say how many there may be.
-func (c *call) setRoute(answer *extprocv3.ProcessingResponse, d *logos.Decision, fields map[string]*structpb.Value, plan *dialect.Plan) ([]*corev3.HeaderValueOption, error) {
+// attempts returns the headers that tell Envoy how many attempts there may be, where the first goes, and after
+// what there is another.
+func (c *call) attempts(d *logos.Decision, plan *dialect.Plan) []*corev3.HeaderValueOption {
 	if plan == nil {
-		answer.DynamicMetadata = namespace(fields)
-		var err error
-		answer.TypedDynamicMetadata, err = inOrder(d.Targets)
-		return []*corev3.HeaderValueOption{setHeader("x-envoy-max-retries", strconv.Itoa(len(d.Targets)-1))}, err
+		return []*corev3.HeaderValueOption{setHeader("x-envoy-max-retries", strconv.Itoa(len(d.Targets)-1))}
 	}
-	fields[dialect.PlanKey] = structpb.NewStringValue(plan.Encode())
-	answer.DynamicMetadata = namespace(fields)
-	answer.DynamicMetadata.Fields[RouteNamespace] = structpb.NewStructValue(startingAt(d.Targets[0].Cluster))
-	set := []*corev3.HeaderValueOption{setHeader("x-envoy-max-retries", strconv.Itoa(plan.MaxRetries()))}
+	set := []*corev3.HeaderValueOption{
+		setHeader("x-envoy-max-retries", strconv.Itoa(plan.MaxRetries())),
+		setHeader(dialect.ClusterHeader, d.Targets[0].Cluster),
+	}
 	if on := plan.RetryOn(); on != "" {
 		set = append(set, setHeader("x-envoy-retry-on", on))
 	}
 	if plan.Silence < c.server.cfg.FirstByteTimeout {
-		set = append(set, setHeader("x-envoy-upstream-rq-per-try-timeout-ms", strconv.FormatInt(max(time.Millisecond, plan.Silence).Milliseconds(), 10)))
+		set = append(set, setHeader("x-envoy-upstream-rq-per-try-timeout-ms", strconv.FormatInt(max(1, plan.Silence.Milliseconds()), 10)))
 	}
-	return set, nil
+	return set
 }
 
-// inOrder sends attempt n to the n-th target.
+// inOrder sends attempt n to the n-th target, on routes that know nothing of plans: those of calls without one, and
+// of an Envoy that has not got today's yet.
 func inOrder(targets []logos.DecisionTarget) (map[string]*anypb.Any, error) {
 	groups := make([]*groupsv3.PriorityGroup, len(targets))
 	for i, t := range targets {
@@ -71,18 +60,4 @@ func inOrder(targets []logos.DecisionTarget) (map[string]*anypb.Any, error) {
 		return nil, fmt.Errorf("encode the targets: %w", err)
 	}
 	return map[string]*anypb.Any{RouteNamespace: route}, nil
-}
-
-// startingAt sends the first attempt to a cluster and any other to where what follows is decided. Envoy reads
-// it as it reads a PriorityGroupsOverride; typed metadata could not be changed between attempts.
-func startingAt(cluster string) *structpb.Struct {
-	group := func(name string) *structpb.Value {
-		at := map[string]*structpb.Value{"cluster_name": structpb.NewStringValue(name), "weight": structpb.NewNumberValue(1)}
-		return structpb.NewStructValue(object(map[string]*structpb.Value{
-			"name":     structpb.NewStringValue(name),
-			"clusters": structpb.NewListValue(&structpb.ListValue{Values: []*structpb.Value{structpb.NewStructValue(object(at))}}),
-		}))
-	}
-	groups := []*structpb.Value{group(cluster), group(dialect.BetweenAttempts)}
-	return object(map[string]*structpb.Value{"priority_groups": structpb.NewListValue(&structpb.ListValue{Values: groups})})
 }

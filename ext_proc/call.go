@@ -26,7 +26,6 @@ type call struct {
 	snapshot *Snapshot      // loaded once
 	config   *logos.Config  // the snapshot's
 	asker    *policy.Caller // for policies; nil: not asked for yet
-	plans    bool           // this Envoy can follow plans
 	seed     uint64         // of all chance; 0: by the call's id
 	explains bool           // the call is not made
 	proxied  *logos.Target  // of a pass-through call

@@ -137,7 +137,6 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 	if source := metadata.ValueFromIncomingContext(stream.Context(), SourceHeader); len(source) > 0 {
 		c.source = source[0]
 	}
-	c.plans = len(metadata.ValueFromIncomingContext(stream.Context(), PlanHeader)) > 0
 	answer, wantsBody := s.answer(c, c.onHeaders)
 	if !wantsBody {
 		s.duration.Observe(time.Since(start).Seconds())

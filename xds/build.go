@@ -64,9 +64,8 @@ type Options struct {
 	RequestHeaders    []string             // that ext_proc reads, beside x-logos-*
 	EpochHeader       string               // gRPC metadata for ext_proc that names this Envoy process
 	SourceHeader      string               // and that names the caller's address
-	PlanHeader        string               // and that says that attempts can follow plans
 	Namespace         string               // dynamic metadata of decisions
-	RouteNamespace    string               // dynamic metadata of targets, untyped where there is a plan, else typed
+	RouteNamespace    string               // typed dynamic metadata of targets
 	NumberNamespace   string               // dynamic metadata of the numbers in responses
 	TextNamespace     string               // dynamic metadata of the texts in responses
 }

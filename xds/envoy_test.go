@@ -84,7 +84,7 @@ func newPlane(t *testing.T) *plane {
 	p.book = egress.NewBook(p.names, []string{listen, stats}, egress.Options{Every: 50 * time.Millisecond}, zap.NewNop(), prometheus.NewRegistry())
 	o := options()
 	o.Listen, o.Addresses, o.RequestHeaders, o.EpochHeader = listen, p.book.Addresses, extproc.RequestHeaders(), extproc.EpochHeader
-	o.PlanHeader, o.Namespace, o.RouteNamespace, o.CAFile = extproc.PlanHeader, extproc.Namespace, extproc.RouteNamespace, os.DevNull
+	o.Namespace, o.RouteNamespace, o.CAFile = extproc.Namespace, extproc.RouteNamespace, os.DevNull
 	admin := envoy.NewAdmin(stats)
 	t.Cleanup(admin.Close)
 	p.server = xds.NewServer(o, admin, func(string) bool { return false }, zap.NewNop(), prometheus.NewRegistry())

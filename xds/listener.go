@@ -136,7 +136,6 @@ func (b *builder) extProc(epoch string) *extprocv3.ExternalProcessor {
 				{Key: b.o.EpochHeader, Value: epoch},
 				// The peer's address, or what the trusted proxies in front say of theirs.
 				{Key: b.o.SourceHeader, Value: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%"},
-				{Key: b.o.PlanHeader, Value: "1"},
 			},
 		},
 		ProcessingMode: &extprocv3.ProcessingMode{
@@ -150,7 +149,7 @@ func (b *builder) extProc(epoch string) *extprocv3.ExternalProcessor {
 		MutationRules:     &mutationv3.HeaderMutationRules{AllowEnvoy: wrapperspb.Bool(true)},
 		ForwardRules:      &extprocv3.HeaderForwardingRules{AllowedHeaders: &matcherv3.ListStringMatcher{Patterns: headers}},
 		MetadataOptions: &extprocv3.MetadataOptions{ReceivingNamespaces: &extprocv3.MetadataOptions_MetadataNamespaces{
-			Untyped: []string{b.o.Namespace, b.o.RouteNamespace}, Typed: []string{b.o.RouteNamespace},
+			Untyped: []string{b.o.Namespace}, Typed: []string{b.o.RouteNamespace},
 		}},
 	}
 }

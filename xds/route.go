@@ -113,7 +113,10 @@ func (b *builder) plannedRoute() *routev3.Route {
 		Filter: b.o.Namespace, Path: []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: dialect.PlanKey}}},
 		Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}},
 	}}
-	policy := r.GetRoute().RetryPolicy
+	action := r.GetRoute()
+	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: nextCluster()}
+	policy := action.RetryPolicy
+	policy.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{BaseInterval: seconds(time.Millisecond), MaxInterval: seconds(time.Millisecond)}
 	policy.RetryOn, policy.RetriableStatusCodes = "retriable-headers", nil
 	policy.RetriableHeaders = []*routev3.HeaderMatcher{{Name: dialect.AgainHeader, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}}}
 	policy.RateLimitedRetryBackOff = &routev3.RetryPolicy_RateLimitedRetryBackOff{
@@ -121,6 +124,16 @@ func (b *builder) plannedRoute() *routev3.Route {
 		ResetHeaders: []*routev3.RetryPolicy_ResetHeader{{Name: dialect.AgainInHeader, Format: routev3.RetryPolicy_SECONDS}}, MaxInterval: seconds(b.o.MaxDuration),
 	}
 	return r
+}
+
+// nextCluster is what a header names, for the first attempt and then for every second: with each attempt Envoy takes
+// what it has not taken yet, and begins anew when it had both. Another one begins between attempts by chance, once in
+// a billion, and goes on from there.
+func nextCluster() *routev3.WeightedCluster {
+	return &routev3.WeightedCluster{Clusters: []*routev3.WeightedCluster_ClusterWeight{
+		{ClusterHeader: dialect.ClusterHeader, Weight: wrapperspb.UInt32(1_000_000_000)},
+		{Name: dialect.BetweenAttempts, Weight: wrapperspb.UInt32(1)},
+	}}
 }
 
 // adminRoute serves /logosdb on the data plane's port, as the original did.
