@@ -89,7 +89,12 @@ func conditions(on []logos.RetryCondition) func(logos.RetryCondition) bool {
 
 // MaxRetries bounds Envoy's attempts after the first: before each further one at a target there is one between, and
 // that may be the last.
-func (p Plan) MaxRetries() int { return max(0, 2*p.Max-1) }
+func (p Plan) MaxRetries() int {
+	if p.Max <= 1 {
+		return 0
+	}
+	return 2*p.Max - 1
+}
 
 // RetryOn returns after what, beside answers that [Lua] marks, Envoy makes another attempt, in the form of its
 // header x-envoy-retry-on; empty: after nothing.

@@ -100,6 +100,7 @@ local function between(handle)
   local state, now = read_state(metadata, plan), handle:timestamp()
   local target, silent = state.next, false
   if target == 0 then target, silent = after_silence(plan, state, now) end
+  metadata:set(STATE, "made", tostring(state.made + (target and 1 or 0)))
   if not target then
     handle:respond({[":status"] = silent and "504" or "503"}, "")
     return
@@ -107,7 +108,6 @@ local function between(handle)
   state.made, state.at, state.begun, state.next = state.made + 1, target, now, 0
   state.tries[target] = state.tries[target] + 1
   metadata:set(STATE, "state", state)
-  metadata:set(STATE, "made", tostring(state.made))
   handle:headers():replace(CLUSTER, plan.targets[target])
 end
 

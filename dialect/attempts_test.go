@@ -20,7 +20,7 @@ func TestPlansFollowLimits(t *testing.T) {
 		on      string
 	}{
 		{logos.AttemptLimits{}, "4 0 10000 900000 nelsx", 7, "reset,connect-failure"},
-		{logos.AttemptLimits{Max: 1}, "1 0 10000 900000 nelsx", 1, "reset,connect-failure"},
+		{logos.AttemptLimits{Max: 1}, "1 0 10000 900000 nelsx", 0, "reset,connect-failure"},
 		{logos.AttemptLimits{Max: 9, TotalTime: time.Minute}, "4 60000 60000 900000 nelsx", 7, "reset,connect-failure"},
 		{logos.AttemptLimits{FirstToken: time.Second}, "4 0 10000 1000 nelsxh", 7, "reset,connect-failure"},
 		{logos.AttemptLimits{FirstToken: time.Hour}, "4 0 10000 900000 nelsxh", 7, "reset,connect-failure"},
