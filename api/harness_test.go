@@ -43,6 +43,8 @@ type gateway struct {
 
 	mu      sync.Mutex
 	inForce []int64 // revisions that were waited for
+
+	explained []api.ExplainedCall
 }
 
 func newGateway(t *testing.T) *gateway {
