@@ -61,6 +61,8 @@ func TestWhatIsDeletedIsShownAsDeleted(t *testing.T) {
 			body["provider"], body["model"] = "x", "x"
 		case "accessProfiles", "apiKeys":
 			body["project"] = "x"
+		case "policies":
+			body["level"], body["project"] = "project", "x"
 		}
 		status, answer := root.do("POST", "/admin/v1/"+collection, body)
 		refused(t, "another "+collection, status, answer, 409, "EXISTS", "")

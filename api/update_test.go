@@ -35,6 +35,7 @@ func example(g *gateway) map[string]object {
 		{"deployments", object{"name": "x", "model": "x", "provider": "x"}},
 		{"accessProfiles", object{"name": "x", "project": "x", "models": []string{"x"}}},
 		{"apiKeys", object{"name": "x", "project": "x"}},
+		{"policies", object{"name": "x", "level": "project", "project": "x"}},
 	} {
 		out[x.collection] = root.make(x.collection, x.resource)
 	}
