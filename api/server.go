@@ -51,6 +51,7 @@ func newAdmin(s *Service, prober *probe.Prober, log *zap.Logger, reg prometheus.
 	adminv1.RegisterCredentialServiceServer(a.grpc, &credentialServer{Service: s})
 	adminv1.RegisterModelServiceServer(a.grpc, &modelServer{Service: s})
 	adminv1.RegisterDeploymentServiceServer(a.grpc, &deploymentServer{Service: s})
+	adminv1.RegisterPriceServiceServer(a.grpc, &priceServer{Service: s})
 	adminv1.RegisterCallServiceServer(a.grpc, &callServer{Service: s})
 	adminv1.RegisterAuditEventServiceServer(a.grpc, &auditServer{Service: s})
 	adminv1.RegisterSettingsServiceServer(a.grpc, &settingsServer{Service: s})
@@ -117,7 +118,7 @@ func newREST(conn *grpc.ClientConn, services []string) (http.Handler, error) {
 		adminv1.RegisterTeamServiceHandler, adminv1.RegisterProjectServiceHandler, adminv1.RegisterMemberServiceHandler,
 		adminv1.RegisterAccessProfileServiceHandler, adminv1.RegisterApiKeyServiceHandler, adminv1.RegisterProviderServiceHandler,
 		adminv1.RegisterCredentialServiceHandler, adminv1.RegisterModelServiceHandler, adminv1.RegisterDeploymentServiceHandler,
-		adminv1.RegisterCallServiceHandler, adminv1.RegisterAuditEventServiceHandler, adminv1.RegisterSettingsServiceHandler,
+		adminv1.RegisterPriceServiceHandler, adminv1.RegisterCallServiceHandler, adminv1.RegisterAuditEventServiceHandler, adminv1.RegisterSettingsServiceHandler,
 		adminv1.RegisterSessionServiceHandler, adminv1.RegisterConfigurationServiceHandler,
 	} {
 		if err := register(context.Background(), mux, conn); err != nil {
