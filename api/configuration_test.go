@@ -296,7 +296,7 @@ func TestAnApplyIsWholeOrNothing(t *testing.T) {
 		"a key's other secret":    {object{"api_keys": []object{{"name": "k", "project": "default", "secret": "a-secret-brought-along"}, {"name": "l", "project": "default", "secret": "a-secret-brought-along"}}}, 409, "configuration.api_keys[1].secret"},
 		"a secret twice":          {object{"credentials": []object{{"provider": "first", "name": "a", "secret": "sk"}, {"provider": "first", "name": "b", "secret": "sk"}}}, 409, "configuration.credentials[1]"},
 		"a credential elsewhere":  {object{"models": []object{{"name": "m"}}, "providers": []object{{"name": "p", "base_url": "https://p.example"}}, "credentials": []object{{"provider": "p", "name": "c", "secret": "sk"}}, "deployments": []object{{"model": "m", "provider": "first", "credential": "c"}}}, 400, "configuration.deployments[0].credential"},
-		"an unknown kind":         {object{"prices": []object{}}, 400, "configuration.prices"},
+		"an unknown kind":         {object{"budgets": []object{}}, 400, "configuration.budgets"},
 		"an unknown field":        {object{"teams": []object{{"nme": "a"}}}, 400, "configuration.teams[0].nme"},
 	} {
 		for _, dry := range []bool{true, false} {

@@ -51,6 +51,11 @@ func (w *world) try(t *testing.T, p person, name string) {
 	t.Helper()
 	reach := p.may(name)
 	switch {
+	case reach != "" && name == "ListUnpricedDeployments":
+		if _, err := w.call(p.key, name, object{}); err != nil {
+			t.Errorf("%s gives %v", name, err)
+		}
+		return
 	case api.Public(name):
 		if _, err := w.call("", name, object{"token": strings.Repeat("x", 32)}); codeOf(err) != codes.NotFound {
 			t.Errorf("%s without a key gives %v", name, err)
@@ -84,12 +89,16 @@ func (w *world) try(t *testing.T, p person, name string) {
 		}
 	case "Explain":
 		w.tryExplain(t, p, reach)
-	case "Import":
-		w.tryImport(t, p, reach)
 	case "Create", "BatchCreate":
 		w.tryCreate(t, p, name, kind, reach)
 	case "Update", "Delete", "Rotate", "Revoke":
 		w.tryChange(t, p, name, kind, reach)
+	case "Import":
+		if kind == "Thresholds" {
+			w.tryImport(t, p, reach)
+			return
+		}
+		fallthrough
 	case "Export", "Apply", "Test", "Discover", "Erase":
 		if _, err := w.call(p.key, name, requests[name]); codeOf(err) == codes.PermissionDenied || codeOf(err) == codes.Unauthenticated {
 			t.Errorf("%s gives %v", name, err)
@@ -101,7 +110,7 @@ func (w *world) try(t *testing.T, p person, name string) {
 
 // requests are those of methods that are about nothing in particular.
 var requests = map[string]object{
-	"ExportConfiguration": {}, "ApplyConfiguration": {"configuration": object{}}, "TestProvider": {"id": "999"}, "DiscoverModels": {"id": "999"},
+	"ExportConfiguration": {}, "ImportPrices": {"source": "list"}, "ListUnpricedDeployments": {}, "ApplyConfiguration": {"configuration": object{}}, "TestProvider": {"id": "999"}, "DiscoverModels": {"id": "999"},
 	"EraseEndUser": {"project_id": "999", "user": "u"}, "EraseSourceAddress": {"address": "192.0.2.77"}, "UpdateSettings": {"settings": object{"audit_retention_days": 900}, "update_mask": "auditRetentionDays"},
 	"ExplainDecision": {"api_key_id": "999"}, "ImportThresholds": {"project_id": "999", "policies": []object{{"name": "x"}}},
 	"GetSettings": {}, "GetCall": {"id": callID}, "BatchCreateApiKeys": {"template": object{"project": "a1"}, "csv": "name\nx\n"},
@@ -175,7 +184,7 @@ func (w *world) anyRequest(name string) object {
 	_, kind := split(name)
 	if f := fields.ByName(protoreflect.Name(snake(kind))); f != nil {
 		resource := object{"id": "1"}
-		for field, value := range map[string]string{"name": "x", "email": "x@example.org", "role": "viewer", "base_url": "https://x.example", "level": "installation"} {
+		for field, value := range map[string]string{"name": "x", "email": "x@example.org", "role": "viewer", "base_url": "https://x.example", "level": "installation", "meter": "input", "amount": "1", "currency": "EUR"} {
 			if f.Message().Fields().ByName(protoreflect.Name(field)) != nil {
 				resource[field] = value
 			}
@@ -289,6 +298,10 @@ func (w *world) resource(kind string, in place) object {
 	case "Deployment":
 		if in.project == "a2" {
 			return object{"name": name, "model": "a-model", "provider": "a-provider"}
+		}
+	case "Price":
+		if in.project == "a2" {
+			return object{"name": name, "provider": "a-provider", "provider_model": name, "meter": "output", "amount": "0.1", "currency": "EUR"}
 		}
 	case "Project":
 		return object{"name": name, "team": in.team}

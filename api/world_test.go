@@ -140,6 +140,7 @@ func (w *world) build() {
 		w.add(n+"-credential", "credentials", object{"name": n + "-credential", "provider": n + "-provider", "secret": "sk-" + n})
 		w.add(n+"-model", "models", object{"name": n + "-model"})
 		w.add(n+"-deployment", "deployments", object{"model": n + "-model", "provider": n + "-provider"})
+		w.add(n+"-price", "prices", object{"name": n + "-price", "provider": n + "-provider", "meter": "input", "amount": "1", "currency": "EUR"})
 		w.add(n+"-profile", "accessProfiles", object{"name": n + "-profile", "project": n + "1", "models": []string{n + "-model"}})
 		for level, owner := range map[string]object{"project": {"project": n + "1"}, "access_profile": {"project": n + "1", "access_profile": n + "-profile"}} {
 			owner["name"], owner["level"] = n+"-"+level+"-policy", level
@@ -203,7 +204,7 @@ func (w *world) record() {
 // collections are the kinds that have many resources, by the names of their methods.
 var collections = map[string]string{
 	"Team": "teams", "Project": "projects", "Member": "members", "AccessProfile": "accessProfiles", "ApiKey": "apiKeys", "Provider": "providers",
-	"Credential": "credentials", "Model": "models", "Deployment": "deployments", "AuditEvent": "auditEvents", "Policy": "policies",
+	"Credential": "credentials", "Model": "models", "Deployment": "deployments", "Price": "prices", "AuditEvent": "auditEvents", "Policy": "policies",
 }
 
 // observe notes everything that is there.
@@ -218,6 +219,7 @@ func (w *world) observe() {
 			w.t.Fatalf("there are %d of %s", len(w.things[kind]), kind)
 		}
 	}
+	w.things["PriceVersion"] = w.things["Price"] // each has one
 }
 
 // thing reads off a resource, and off the names of what build adds, who may reach it.
@@ -279,7 +281,7 @@ func (p person) reaches(reach, kind string, x thing) bool {
 		case kind == "Policy" && x.level == "installation":
 			return true // it concerns everybody; that nobody changes it is tried apart
 		}
-		return kind != "Provider" && kind != "Credential" && x.team == p.team
+		return !slices.Contains([]string{"Provider", "Credential", "Price", "PriceVersion"}, kind) && x.team == p.team
 	case "own":
 		return p.owns(kind, x)
 	}
