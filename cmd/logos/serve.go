@@ -56,6 +56,7 @@ type gateway struct {
 	health   *health.Monitor
 	xds      *xds.Server
 	probes   extproc.Probes
+	decider  *extproc.Server
 	force    *force
 	seeded   atomic.Bool // the demo is there, if it shall be
 	token    api.SetupToken
@@ -145,7 +146,7 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 	defer servers.close()
 	parts, ctx := errgroup.WithContext(ctx)
-	reader := accesslog.New(g.settings.runDir, id, g.store, g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate, Settled: g.health.Settled}, g.log, g.registry)
+	reader := accesslog.New(g.settings.runDir, id, newRatingStore(g.store, g.force, g.registry), g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate, Settled: g.settled}, g.log, g.registry)
 	watcher := store.NewWatcher(g.store, g.registry)
 	parts.Go(func() error { return g.xds.Run(ctx) })
 	parts.Go(func() error { return g.egress.Run(ctx, g.readdress) })
@@ -162,6 +163,12 @@ func (g *gateway) run(ctx context.Context) error {
 	parts.Go(func() error { return g.tellSetup(ctx) })
 	servers.run(ctx, parts)
 	return parts.Wait()
+}
+
+// settled tells how a call ended to those who learn from it.
+func (g *gateway) settled(c *logos.Call) {
+	g.health.Settled(c)
+	g.decider.Served(c)
 }
 
 // route brings Envoy what calls may be sent to.
@@ -294,9 +301,10 @@ func (g *gateway) listen() (*listeners, error) {
 	l.xdsServer = grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
 	g.xds.Register(l.xdsServer)
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
-	extprocv3.RegisterExternalProcessorServer(l.extProcServe, extproc.New(g.force.present.Load, g.xds.Active, g.calls,
-		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, Probes: &g.probes, Inactive: g.inactive,
-			State: g.health.State, OutputTokens: g.health.OutputTokens, Sent: g.health.Begin}, g.log, g.registry))
+	g.decider = extproc.New(g.force.present.Load, g.xds.Active, g.calls,
+		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, FirstByteTimeout: g.settings.firstByte, Probes: &g.probes, Inactive: g.inactive,
+			State: g.health.State, OutputTokens: g.health.OutputTokens, Sent: g.health.Begin}, g.log, g.registry)
+	extprocv3.RegisterExternalProcessorServer(l.extProcServe, g.decider)
 	return l, nil
 }
 

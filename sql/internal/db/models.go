@@ -213,6 +213,7 @@ type Deployment struct {
 	UpdatedAt     time.Time
 	DeletedAt     *time.Time
 	Name          string
+	Drained       bool
 }
 
 type IdempotentRequest struct {
@@ -255,13 +256,14 @@ type Member struct {
 }
 
 type Meter struct {
-	StartAt   time.Time
-	CallID    string
-	Attempt   int32
-	Meter     string
-	Quantity  int64
-	Estimated bool
-	Cost      pgtype.Numeric
+	StartAt      time.Time
+	CallID       string
+	Attempt      int32
+	Meter        string
+	Quantity     int64
+	Estimated    bool
+	Cost         pgtype.Numeric
+	PriceVersion *int64
 }
 
 type MetersRest struct {
@@ -281,13 +283,73 @@ type Model struct {
 	Endpoint      string
 	Capabilities  []string
 	ContextWindow *int64
-	Quality       pgtype.Float8
-	Accuracy      pgtype.Float8
+	Quality       *float64
+	Accuracy      *float64
 	Labels        []byte
 	Revision      int64
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	DeletedAt     *time.Time
+	TaskQuality   []byte
+	TaskAccuracy  []byte
+}
+
+type Policy struct {
+	ID        int64
+	PublicID  string
+	Name      string
+	Level     string
+	TeamID    *int64
+	ProjectID *int64
+	ProfileID *int64
+	ApiKeyID  *int64
+	OnRequest bool
+	Spec      []byte
+	Labels    []byte
+	Revision  int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	DeletedAt *time.Time
+}
+
+type PolicyVersion struct {
+	PolicyID int64
+	Revision int64
+	Document []byte
+}
+
+type Price struct {
+	ID            int64
+	PublicID      string
+	Name          string
+	ProviderID    int64
+	DeploymentID  *int64
+	ModelID       *int64
+	ProviderModel string
+	Meter         string
+	Amount        pgtype.Numeric
+	Unit          int64
+	Currency      string
+	ServiceTier   string
+	ContextFrom   int64
+	ContextTo     int64
+	ValidFrom     *time.Time
+	ValidTo       *time.Time
+	Source        string
+	ImportedAt    *time.Time
+	Version       int64
+	Labels        []byte
+	Revision      int64
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	DeletedAt     *time.Time
+}
+
+type PriceVersion struct {
+	Version    int64
+	PriceID    int64
+	RecordedAt time.Time
+	Document   []byte
 }
 
 type Profile struct {
@@ -356,6 +418,7 @@ type Setting struct {
 	ClaimLifetimeS           int64
 	Revision                 int64
 	UpdatedAt                time.Time
+	TaskMatchers             []byte
 }
 
 type Team struct {
