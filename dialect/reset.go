@@ -1,7 +1,6 @@
 package dialect
 
 import (
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -26,17 +25,22 @@ func (r Resets) After(now time.Time) time.Duration {
 	if wait := number(r.RetryAfter, time.Second); wait > 0 {
 		return wait
 	}
-	if at, err := http.ParseTime(r.RetryAfter); err == nil {
-		return max(0, at.Sub(now))
+	for _, layout := range dates {
+		if at, err := time.Parse(layout, r.RetryAfter); err == nil {
+			return min(max(0, at.Sub(now)), longest)
+		}
 	}
 	wait := max(spell(r.Requests), spell(r.Tokens))
 	for _, text := range []string{r.AnthropicRequests, r.AnthropicTokens} {
 		if at, err := time.Parse(time.RFC3339, text); err == nil {
-			wait = max(wait, at.Sub(now))
+			wait = min(max(wait, at.Sub(now)), longest)
 		}
 	}
 	return wait
 }
+
+// dates are the three forms of a date in HTTP.
+var dates = [...]string{"Mon, 02 Jan 2006 15:04:05 GMT", time.RFC850, time.ANSIC}
 
 // longest is beyond what any provider asks for; a number that is larger is taken for it.
 const longest = 24 * time.Hour

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"testing"
 	"time"
 
@@ -212,7 +213,7 @@ func (w *world) shares(since time.Time) []float64 {
 	return out
 }
 
-// at returns when the simulation was some time old.
+// age returns for how long the simulation has run.
 func (w *world) age() time.Duration { return w.now.Sub(w.begun) }
 
 // turns counts how often calls in a row went to different providers.
@@ -229,13 +230,7 @@ func (w *world) turns(since time.Time) (n int) {
 			}
 		}
 	}
-	for i := range all {
-		for j := i + 1; j < len(all); j++ {
-			if all[j].at.Before(all[i].at) {
-				all[i], all[j] = all[j], all[i]
-			}
-		}
-	}
+	slices.SortFunc(all, func(a, b sent) int { return a.at.Compare(b.at) })
 	for i := 1; i < len(all); i++ {
 		if all[i].to != all[i-1].to {
 			n++
