@@ -14,8 +14,10 @@ local AGAIN, AGAIN_IN = "x-logos-again", "x-logos-again-in"
 -- An error answer that is longer than this is passed on unread.
 local MAX_ERROR = 65536
 
--- Milliseconds by which Envoy's timers may seem to be early.
+-- Milliseconds by which Envoy's timers may seem to be early; after which it gives up a connection, and by when it
+-- has done so. What ends then may be a reset as well, which is rare, and does no harm.
 local EARLY = 10
+local CONNECT, CONNECTED = 10000, 10200
 
 -- What providers say of a prompt that is too long for the model: in the order below OpenAI and Azure; vLLM and
 -- OpenAI; Anthropic twice; llama.cpp twice; SGLang and vLLM twice; Gemini.
@@ -81,10 +83,12 @@ end
 
 -- after_silence chooses after a target that did not answer. Only an answer can make Envoy wait.
 local function after_silence(plan, state, now)
-  local silent = now - state.begun >= plan.silence - EARLY
-  if silent then state.out[state.at] = 1 end
+  local took = now - state.begun
+  local silent = took >= plan.silence - EARLY
+  local gone = silent or took >= CONNECT - EARLY and took < CONNECTED
+  if gone then state.out[state.at] = 1 end
   local target, wait
-  if string.find(plan.on, silent and "s" or "n", 1, true) then target, wait = choose(plan, state, now, not silent) end
+  if string.find(plan.on, silent and "s" or "n", 1, true) then target, wait = choose(plan, state, now, not gone) end
   if wait == 0 then return target, silent end
   return nil, silent
 end

@@ -26,6 +26,7 @@ type fault struct {
 	windows   []int64 // of their models, where they differ
 	policy    object  // what a policy says of attempts
 	stream    bool
+	bytes     int    // that the prompt has, at least
 	want      string // what the caller gets: the status, and the error code or what was wrong with the answer
 	attempts  []int  // that each provider sees
 	unseen    int    // attempts that none sees
@@ -79,6 +80,7 @@ func faults(t *testing.T) []fault {
 		{name: "two resets", providers: [][]act{{reset()}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok", check: atOnce},
 		{name: "resets everywhere", providers: [][]act{{reset()}, {reset()}}, want: "503 upstream_unavailable", attempts: []int{2, 2}, end: "upstream_error"},
 		{name: "a reset, then 500", providers: [][]act{{reset(), status(500)}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok"},
+		{name: "a reset, then 503, then another, with 6 MB", bytes: 6 << 20, providers: [][]act{{reset(), status(503)}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok"},
 		{name: "a silent target", providers: [][]act{{silence(t)}, {ok()}}, want: "200", attempts: []int{1, 1}, end: "ok", check: func(t *testing.T, _ *reply, at [][]time.Duration) {
 			if at[1][0] < firstByteLimit || at[1][0] > firstByteLimit+500*time.Millisecond {
 				t.Errorf("the next target is asked at %v", at[1])
@@ -189,7 +191,8 @@ func (g *gateway) play(t *testing.T, n int, f fault) (call func(t *testing.T) (*
 		for _, s := range scripts {
 			s.starts()
 		}
-		return g.of(t).call("POST", "/v1/chat/completions", chatBody(model, f.stream), "x-logos-profile: "+profile), scripts
+		body := strings.Replace(chatBody(model, f.stream), "Say something.", "Say something."+strings.Repeat(" please", f.bytes/7), 1)
+		return g.of(t).call("POST", "/v1/chat/completions", body, "x-logos-profile: "+profile), scripts
 	}
 }
 
@@ -243,6 +246,11 @@ func (g *gateway) expectFault(t *testing.T, f fault, call func(*testing.T) (*rep
 	for i, s := range scripts {
 		n, text, when := s.saw()
 		attempts, at, total = append(attempts, n), append(at, when), total+n
+		for _, a := range s.requests() {
+			if len(a.body) < f.bytes || !strings.HasSuffix(string(a.body), "}") {
+				t.Errorf("%c got %d bytes", 'A'+i, len(a.body))
+			}
+		}
 		if text != "" {
 			saw = append(saw, fmt.Sprintf("%c: %s", 'A'+i, text))
 		}
