@@ -65,7 +65,8 @@ local function read_state(metadata, plan)
   return state
 end
 
--- choose returns the next target and the milliseconds to wait for it, or nil. Envoy may wait half as long again.
+-- choose returns the next target and the milliseconds to wait for it, or nil. Envoy waits whole seconds, and up to
+-- half as long again.
 local function choose(plan, state, now, again)
   if state.made >= plan.max or plan.total > 0 and now - plan.start >= plan.total then return nil end
   if again and state.tries[state.at] < 2 then return state.at, 0 end
@@ -73,7 +74,7 @@ local function choose(plan, state, now, again)
   for i, tries in ipairs(state.tries) do
     if state.out[i] == 0 and tries == 0 then return i, 0 end
     if state.out[i] == 0 and tries == 1 and state.from[i] > 0 then
-      local w = math.max(0, state.from[i] - now)
+      local w = math.ceil(math.max(0, state.from[i] - now) / 1000) * 1000
       if not wait or w < wait then best, wait = i, w end
     end
   end
@@ -175,7 +176,7 @@ local function after(handle, headers, kind)
   metadata:set(STATE, "state", state)
   headers:replace(AGAIN, "1")
   headers:remove(AGAIN_IN)
-  if wait > 0 then headers:replace(AGAIN_IN, tostring(math.ceil(wait / 1000))) end
+  if wait > 0 then headers:replace(AGAIN_IN, tostring(wait / 1000)) end
   -- From a provider behind another Envoy: ours would make no other attempt.
   headers:remove("x-envoy-ratelimited")
 end
