@@ -169,9 +169,16 @@ func got(r *reply) string {
 	return fmt.Sprint(r.status)
 }
 
+// A played is a line whose call is made or being made.
+type played struct {
+	fault
+	scripts []*script
+	reply   *reply
+}
+
 // play sets a line up and returns what makes its call. Where windows are given, each provider has a model of its
 // own, and the call leaves the choice to the gateway.
-func (g *gateway) play(t *testing.T, n int, f fault) (call func(t *testing.T) (*reply, []*script)) {
+func (g *gateway) play(t *testing.T, n int, f fault) (p *played, call func()) {
 	var scripts []*script
 	var targets []target
 	for i, acts := range f.providers {
@@ -191,12 +198,13 @@ func (g *gateway) play(t *testing.T, n int, f fault) (call func(t *testing.T) (*
 	if f.policy != nil {
 		g.administer("POST", "policies", object{"name": model, "level": "access_profile", "project": "default", "access_profile": profile, "attempts": f.policy})
 	}
-	return func(t *testing.T) (*reply, []*script) {
+	p = &played{fault: f, scripts: scripts}
+	return p, func() {
 		for _, s := range scripts {
 			s.starts()
 		}
 		body := strings.Replace(chatBody(model, f.stream), "Say something.", "Say something."+strings.Repeat(" please", f.bytes/7), 1)
-		return g.of(t).call("POST", "/v1/chat/completions", body, "x-logos-profile: "+profile), scripts
+		p.reply = g.call("POST", "/v1/chat/completions", body, "x-logos-profile: "+profile)
 	}
 }
 
@@ -218,40 +226,37 @@ func (g *gateway) connectEach(profile string, targets []target, windows []int64)
 // TestFaults plays what providers do wrong, on an Envoy, and prints what became of it.
 func TestFaults(t *testing.T) {
 	g := start(t, map[string]string{"LOGOS_FIRST_BYTE_TIMEOUT": firstByteLimit.String(), "LOGOS_IDLE_TIMEOUT": idleLimit.String()})
-	lines := append(faults(t), policyFaults(t)...)
-	calls := make([]func(*testing.T) (*reply, []*script), len(lines))
-	for i, f := range lines {
-		calls[i] = g.play(t, i, f)
+	var lines []*played
+	var calls []func()
+	for i, f := range append(faults(t), policyFaults(t)...) {
+		p, call := g.play(t, i, f)
+		lines, calls = append(lines, p), append(calls, call)
 	}
 	g.waitRevision()
-	var mu sync.Mutex
-	rows := make([]string, len(lines))
-	t.Run("lines", func(t *testing.T) {
-		for i, f := range lines {
-			t.Run(f.name, func(t *testing.T) {
-				t.Parallel()
-				row := g.expectFault(t, f, calls[i])
-				mu.Lock()
-				defer mu.Unlock()
-				rows[i] = row
-			})
-		}
-	})
+	var wg sync.WaitGroup
+	for _, call := range calls {
+		wg.Go(call)
+	}
+	wg.Wait()
+	var rows []string
+	for _, p := range lines {
+		t.Run(p.name, func(t *testing.T) { rows = append(rows, g.of(t).expectFault(p)) })
+	}
 	t.Logf("\n| fault | the providers saw | the caller got | on record |\n|---|---|---|---|\n%s", strings.Join(rows, "\n"))
 }
 
-// expectFault makes the call of a line, and checks and describes what became of it.
-func (g *gateway) expectFault(t *testing.T, f fault, call func(*testing.T) (*reply, []*script)) (row string) {
-	r, scripts := call(t)
+// expectFault checks and describes what became of a line.
+func (g *gateway) expectFault(p *played) (row string) {
+	t, r := g.t, p.reply
 	var attempts []int
 	var at [][]time.Duration
 	var saw []string
-	total := f.unseen
-	for i, s := range scripts {
+	total := p.unseen
+	for i, s := range p.scripts {
 		n, text, when := s.saw()
 		attempts, at, total = append(attempts, n), append(at, when), total+n
 		for _, a := range s.requests() {
-			if len(a.body) < f.bytes || !strings.HasSuffix(string(a.body), "}") {
+			if len(a.body) < p.bytes || !strings.HasSuffix(string(a.body), "}") {
 				t.Errorf("%c got %d bytes", 'A'+i, len(a.body))
 			}
 		}
@@ -259,14 +264,14 @@ func (g *gateway) expectFault(t *testing.T, f fault, call func(*testing.T) (*rep
 			saw = append(saw, fmt.Sprintf("%c: %s", 'A'+i, text))
 		}
 	}
-	if got(r) != f.want || !slices.Equal(attempts, f.attempts) {
-		t.Errorf("the caller got %q (%v), providers saw %v; want %q and %v", got(r), r, saw, f.want, f.attempts)
-	} else if f.check != nil {
-		f.check(t, r, at)
+	if got(r) != p.want || !slices.Equal(attempts, p.attempts) {
+		t.Errorf("the caller got %q (%v), providers saw %v; want %q and %v", got(r), r, saw, p.want, p.attempts)
+	} else if p.check != nil {
+		p.check(t, r, at)
 	}
-	rec := g.of(t).record(r.id())
-	if rec.EndReason != f.end || len(rec.Attempts) != total || r.header.Get("x-logos-attempts") != fmt.Sprint(total) {
-		t.Errorf("on record %+v, %s attempts in the header, want %s after %d", rec, r.header.Get("x-logos-attempts"), f.end, total)
+	rec := g.record(r.id())
+	if rec.EndReason != p.end || len(rec.Attempts) != total || r.header.Get("x-logos-attempts") != fmt.Sprint(total) {
+		t.Errorf("on record %+v, %s attempts in the header, want %s after %d", rec, r.header.Get("x-logos-attempts"), p.end, total)
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s after %d |", f.name, strings.Join(saw, "<br>"), got(r), rec.EndReason, len(rec.Attempts))
+	return fmt.Sprintf("| %s | %s | %s | %s after %d |", p.name, strings.Join(saw, "<br>"), got(r), rec.EndReason, len(rec.Attempts))
 }
