@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
 const (
@@ -93,6 +95,7 @@ func faults(t *testing.T) []fault {
 		{name: "silence everywhere", providers: [][]act{{silence(t)}, {silence(t)}}, want: "504 upstream_timeout", attempts: []int{1, 1}, end: "timeout"},
 		{name: "a reset, then silence", providers: [][]act{{reset(), silence(t)}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok"},
 		{name: "a malformed request", providers: [][]act{{status(400)}, {ok()}}, want: "400 some_code", attempts: []int{1, 0}, end: "rejected"},
+		{name: "a malformed request, with headers that are the gateway's", providers: [][]act{{status(400, "x-logos-again: 1", "x-logos-again-in: 1")}, {ok()}}, want: "400 some_code", attempts: []int{1, 0}, end: "rejected"},
 		{name: "a refusal of the content", providers: [][]act{{refusal(400, refusedContent)}, {ok()}}, want: "400 content_filter", attempts: []int{1, 0}, end: "rejected"},
 		{name: "an unknown model", providers: [][]act{{status(404)}, {ok()}}, want: "404 some_code", attempts: []int{1, 0}, end: "rejected"},
 		{name: "too long for two of three windows", windows: []int64{8192, 8192, 128000}, providers: [][]act{{refusal(400, tooLongOpenAI)}, {ok()}, {ok()}}, want: "200", attempts: []int{1, 0, 1}, end: "ok", check: atOnce},
@@ -204,7 +207,7 @@ func (g *gateway) play(t *testing.T, n int, f fault) (p *played, call func()) {
 			s.starts()
 		}
 		body := strings.Replace(chatBody(model, f.stream), "Say something.", "Say something."+strings.Repeat(" please", f.bytes/7), 1)
-		p.reply = g.call("POST", "/v1/chat/completions", body, "x-logos-profile: "+profile)
+		p.reply = g.call("POST", "/v1/chat/completions", body, "x-logos-profile: "+profile, dialect.ClusterHeader+": "+dialect.BetweenAttempts, "x-envoy-max-retries: 0", "x-envoy-retry-on: 5xx")
 	}
 }
 
@@ -255,6 +258,7 @@ func (g *gateway) expectFault(p *played) (row string) {
 	for i, s := range p.scripts {
 		n, text, when := s.saw()
 		attempts, at, total = append(attempts, n), append(at, when), total+n
+		s.mustNotHold(t, "x-logos", "x-envoy", dialect.BetweenAttempts)
 		for _, a := range s.requests() {
 			if len(a.body) < p.bytes || !strings.HasSuffix(string(a.body), "}") {
 				t.Errorf("%c got %d bytes", 'A'+i, len(a.body))
@@ -268,6 +272,9 @@ func (g *gateway) expectFault(p *played) (row string) {
 		t.Errorf("the caller got %q (%v), providers saw %v; want %q and %v", got(r), r, saw, p.want, p.attempts)
 	} else if p.check != nil {
 		p.check(t, r, at)
+	}
+	if r.header.Get(dialect.AgainHeader)+r.header.Get(dialect.AgainInHeader) != "" {
+		t.Errorf("the caller got the headers %v", r.header)
 	}
 	rec := g.record(r.id())
 	if rec.EndReason != p.end || len(rec.Attempts) != total || r.header.Get("x-logos-attempts") != fmt.Sprint(total) {
