@@ -48,8 +48,9 @@ type Config struct {
 	// OutputTokens returns how long answers to a project's calls of a model are expected to be; nil or 0: not
 	// known.
 	OutputTokens func(logos.ProjectID, logos.ModelID) int64
-	Sent         func(*logos.Decision) // is told of each call that is sent; may be nil
-	Now          func() time.Time
+	// Sent is told of each call that is about to be sent; it may be nil.
+	Sent func(logos.CallID, *logos.Decision)
+	Now  func() time.Time
 }
 
 // A Server decides calls for Envoy.
