@@ -302,7 +302,7 @@ func (g *gateway) listen() (*listeners, error) {
 	g.xds.Register(l.xdsServer)
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
 	g.decider = extproc.New(g.force.present.Load, g.xds.Active, g.calls,
-		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, FirstByteTimeout: g.settings.firstByte, Probes: &g.probes, Inactive: g.inactive,
+		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, FirstByteTimeout: g.settings.firstByte, IdleTimeout: g.settings.idle, Probes: &g.probes, Inactive: g.inactive,
 			State: g.health.State, OutputTokens: g.health.OutputTokens, Sent: g.health.Begin}, g.log, g.registry)
 	extprocv3.RegisterExternalProcessorServer(l.extProcServe, g.decider)
 	return l, nil
