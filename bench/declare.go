@@ -65,7 +65,7 @@ policies:
     on_request: true
     constraints: {max_time_to_first_token: 0.4s}
     objective: {latency: 3, cost: 1, latency_scale: 0.1s, cost_scale: {amount: "0.002", currency: USD}, hysteresis: 0.02, exploration: 0.02}
-    attempts: {first_token: 0.4s}
+    attempts: {first_token: 0.25s}
   - name: frugal
     level: project
     project: scenario
