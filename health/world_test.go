@@ -63,7 +63,7 @@ func around(median time.Duration) func(*rand.Rand) time.Duration {
 
 func newWorld(t *testing.T, seed uint64, medians ...time.Duration) *world {
 	t.Helper()
-	w := &world{t: t, m: New(zap.NewNop(), prometheus.NewRegistry()), rand: rand.New(rand.NewPCG(seed, 1)), incumbent: -1,
+	w := &world{t: t, m: New(15*time.Minute, zap.NewNop(), prometheus.NewRegistry()), rand: rand.New(rand.NewPCG(seed, 1)), incumbent: -1,
 		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	w.begun = w.now
 	w.m.now = func() time.Time { return w.now }
