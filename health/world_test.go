@@ -129,10 +129,14 @@ func (w *world) call() {
 	w.send(i)
 }
 
+func callID(n int) logos.CallID {
+	return logos.CallID(fmt.Sprintf("%08d-0000-4000-8000-000000000000", n))
+}
+
 func (w *world) send(i int) *attempt {
 	p := w.providers[i]
 	w.calls++
-	id := logos.CallID(fmt.Sprintf("%08d-0000-4000-8000-000000000000", w.calls))
+	id := callID(w.calls)
 	w.m.Begin(id, &logos.Decision{Stream: true, BodyBytes: 400, Targets: []logos.DecisionTarget{{Cluster: p.target.Cluster}}})
 	p.got = append(p.got, w.now)
 	p.open++
