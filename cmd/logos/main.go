@@ -138,7 +138,7 @@ func find(name string, flags *flag.FlagSet, stdout io.Writer) command {
 	case "export":
 		return func(ctx context.Context, _ *settings, _ *zap.Logger) error { return export(ctx, stdout) }
 	case "health":
-		return health
+		return askHealth
 	}
 	if what, ok := strings.CutPrefix(name, "prices "); ok {
 		return findPrices(what, flags, stdout)
