@@ -41,15 +41,7 @@ func findPrices(what string, flags *flag.FlagSet, out io.Writer) command {
 		i.maxChange = flags.Int("max-change", 20, "what a price may change by without approval, in per cent")
 		return online(i.run)
 	case "set":
-		s := setPrices{out: out, amounts: make(map[logos.Meter]*string), provider: flags.String("provider", "", "the provider's name")}
-		s.model = flags.String("model", "", "the model's name; empty: all of the provider")
-		s.providerModel = flags.String("provider-model", "", "in the place of model: what the provider calls it")
-		s.deployment = flags.String("deployment", "", "the name of one deployment of the model")
-		s.currency = flags.String("currency", "", "of the amounts, like EUR")
-		s.from = flags.String("from", "", "since when: now, or a time like 2027-01-01T00:00:00Z; empty: always")
-		for _, m := range logos.Meters {
-			s.amounts[m] = flags.String(strings.ReplaceAll(string(m), "_", "-"), "", "amount for a million tokens, or for one image or request")
-		}
+		s := newSetPrices(flags, out)
 		return online(s.run)
 	case "unpriced":
 		return online(func(ctx context.Context, c *client) error { return unpriced(ctx, c, out) })
@@ -200,6 +192,19 @@ type setPrices struct {
 	out                                                        io.Writer
 	provider, model, providerModel, deployment, currency, from *string
 	amounts                                                    map[logos.Meter]*string
+}
+
+func newSetPrices(flags *flag.FlagSet, out io.Writer) setPrices {
+	s := setPrices{out: out, amounts: make(map[logos.Meter]*string), provider: flags.String("provider", "", "the provider's name")}
+	s.model = flags.String("model", "", "the model's name; empty: all of the provider")
+	s.providerModel = flags.String("provider-model", "", "in the place of model: what the provider calls it")
+	s.deployment = flags.String("deployment", "", "the name of one deployment of the model")
+	s.currency = flags.String("currency", "", "of the amounts, like EUR")
+	s.from = flags.String("from", "", "since when: now, or a time like 2027-01-01T00:00:00Z; empty: always")
+	for _, m := range logos.Meters {
+		s.amounts[m] = flags.String(strings.ReplaceAll(string(m), "_", "-"), "", "amount for a million tokens, or for one image or request")
+	}
+	return s
 }
 
 func (s setPrices) run(ctx context.Context, c *client) error {
