@@ -63,11 +63,11 @@ func TestAFailingDeploymentIsLeftAndUsedAgain(t *testing.T) {
 		t.Fatalf("the first got %d calls, the second %d", first.calls.Load(), second.calls.Load())
 	}
 
-	// Each call tries a target that fails twice. After the fifth failure in a row it is left, but for probes
-	// after one, two and four seconds.
+	// Each call tries a target that fails twice. After the fifth call in a row it is left, but for probes after
+	// one, two and four seconds.
 	before := first.turn(status(500))
 	g.callEvery(50*time.Millisecond, 4*time.Second, "m", false, nil)
-	if n := first.calls.Load() - before; n < 5 || n > 5+6+2*3 {
+	if n := first.calls.Load() - before; n < 2*5 || n > 2*5+6+2*3 {
 		t.Errorf("a deployment that fails was tried %d times in four seconds", n)
 	}
 	if n := g.metric("logos_health_changes_total", `to="open"`); n != 1 {

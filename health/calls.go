@@ -26,7 +26,7 @@ type openCall struct {
 	start       time.Time // of the attempt; zero: there was no sign of it yet
 	answering   bool      // its first byte was seen
 	waits       int       // see [pace.wait]
-	overdue     bool      // its silence was counted as a failure
+	blamed      *target   // whose failure it was counted as
 	first       *target   // that it was sent to first, and may try
 }
 
@@ -61,7 +61,7 @@ func (c *calls) move(now time.Time, s *logos.AttemptSign, t *target) *openCall {
 		call.target = t
 		t.deployment.calls.Add(1)
 	}
-	call.start, call.answering, call.overdue = s.Start, false, false
+	call.start, call.answering = s.Start, false
 	return call
 }
 

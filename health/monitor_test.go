@@ -81,6 +81,27 @@ func TestWhatFailsIsLeft(t *testing.T) {
 	}
 }
 
+// One request that makes a provider fail is tried twice, and is but one request.
+func TestACallIsOneFailureOfATarget(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, time.Second)
+	for n := range failuresInRow {
+		if s := w.state(0); s.Unhealthy != "" {
+			t.Errorf("after %d calls it is %+v", n, s)
+		}
+		a := w.send(0)
+		for range 2 {
+			w.now = w.now.Add(10 * time.Millisecond)
+			s := a.sign(time.Millisecond, true)
+			s.Start, s.Status = w.now, 500
+			w.m.Attempt(s)
+		}
+	}
+	if s := w.state(0); s.Unhealthy != BreakerOpen {
+		t.Errorf("after %d calls it is %+v", failuresInRow, s)
+	}
+}
+
 // The gateway's own limit counts, however short it is.
 func TestSilenceToTheEndIsAFailure(t *testing.T) {
 	t.Parallel()

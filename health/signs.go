@@ -112,9 +112,8 @@ func (m *Monitor) wait(t *target, call *openCall, s *logos.AttemptSign, now time
 	if limit == 0 && t.breaker.probe == s.Call {
 		limit = probePatience
 	}
-	if limit > 0 && s.Age > limit && !call.overdue {
-		call.overdue = true
-		m.tell(t, t.breaker.fail(now, s.Start, BreakerOpen, true), BreakerOpen)
+	if limit > 0 && s.Age > limit {
+		m.blame(t, call, s, BreakerOpen, true, now)
 	}
 }
 
@@ -141,20 +140,30 @@ func (m *Monitor) finish(t *target, call *openCall, s *logos.AttemptSign, now ti
 		m.tell(t, t.breaker.succeed(now, s.Start), "")
 		m.accept(t, s, now)
 	case bad:
-		m.tell(t, t.breaker.fail(now, s.Start, BreakerOpen, false), BreakerOpen)
+		m.blame(t, call, s, BreakerOpen, false, now)
 	case silent:
-		if !call.overdue && m.tooSilent(t, call, s.Age) {
-			m.tell(t, t.breaker.fail(now, s.Start, BreakerOpen, true), BreakerOpen)
+		if m.tooSilent(t, call, s.Age) {
+			m.blame(t, call, s, BreakerOpen, true, now)
 		}
 	case limited:
 		wait := min(s.Wait, maxWait)
 		m.tell(t, t.breaker.limit(now, s.Start, RateLimited, wait), RateLimited)
 		m.limitAll(t, s.Start, wait, now)
 	case refused:
-		m.tell(t, t.breaker.fail(now, s.Start, CredentialRefused, false), CredentialRefused)
+		m.blame(t, call, s, CredentialRefused, false, now)
 		m.refuse(t, s.Start, now)
 	}
 	return o
+}
+
+// blame counts a failure of a target, once for each call: what makes a provider fail may be the request, which is
+// tried twice and often sent again.
+func (m *Monitor) blame(t *target, call *openCall, s *logos.AttemptSign, why string, silent bool, now time.Time) {
+	if call.blamed == t {
+		return
+	}
+	call.blamed = t
+	m.tell(t, t.breaker.fail(now, s.Start, why, silent), why)
 }
 
 // tooSilent says whether an attempt that was left was silent for long enough to be a failure of the target. A
