@@ -221,7 +221,10 @@ func (p *python) keyword() string {
 }
 
 func date(list []any) (any, error) {
-	parts := make([]any, 3)
+	if len(list) != 3 {
+		return nil, errNotData
+	}
+	var parts [3]int64
 	for i, v := range list {
 		n, ok := v.(json.Number)
 		if !ok {
@@ -233,5 +236,5 @@ func date(list []any) (any, error) {
 		}
 		parts[i] = whole
 	}
-	return fmt.Sprintf("%04d-%02d-%02d", parts...), nil
+	return fmt.Sprintf("%04d-%02d-%02d", parts[0], parts[1], parts[2]), nil
 }
