@@ -56,6 +56,8 @@ func TestJoinsAttemptsInTheirOrder(t *testing.T) {
 			"upstream_error 503; 1 one upstream_error 0; 2 two upstream_error 0; 3 three upstream_error 0"},
 		{"the first takes too long", []string{begun("one"), ended("one", 504, "UT"), begun("two"), ended("two", 200, "-"), over(2, 200, "-")},
 			"ok 200; 1 one timeout 504; 2 two ok 200" + used},
+		{"an answer is cut off at the call's longest duration", []string{begun("one"), ended("one", 200, "-"), set(over(1, 200, "-"), "x", `"max_duration_timeout"`)},
+			"timeout 200 [max_duration_timeout||]; 1 one timeout 200" + used},
 		{"the caller hangs up in the second", []string{begun("one"), ended("one", 503, "-"), begun("two"), ended("two", 0, "DC"), over(2, 0, "DC")},
 			"client_cancelled 0; 1 one upstream_error 503; 2 two client_cancelled 0 input~20 output~17"},
 		{"the call's line knows of no attempts, but they have lines", []string{begun("one"), ended("one", 200, "-"), set(over(0, 200, "-"), "n", "null")},

@@ -159,7 +159,7 @@ func (l *line) endReason(d *logos.Decision, u *dialect.Usage) logos.EndReason {
 		return logos.EndRefused
 	case l.has("DC", "DR"):
 		return logos.EndClientCancelled
-	case l.has("UT", "SI", "DT", "UMSDR"), l.decidedBetween() && l.Status == 504:
+	case l.has("UT", "SI", "DT", "UMSDR"), l.Details == cutOff, l.decidedBetween() && l.Status == 504:
 		return logos.EndTimeout
 	case l.Status == 0, l.Status == 429, l.Status >= 500:
 		return logos.EndUpstreamError
@@ -172,6 +172,9 @@ func (l *line) endReason(d *logos.Decision, u *dialect.Usage) logos.EndReason {
 	}
 	return logos.EndOK
 }
+
+// cutOff is how Envoy tells of a call that reached its longest duration; it sets no flag then.
+const cutOff = "max_duration_timeout"
 
 // decidedBetween says whether the call ended after a target that did not answer, by a decision against another
 // attempt. Flags tell nothing then, the status does.

@@ -339,6 +339,19 @@ func TestAnswersThatStallOrHoldAnErrorCountAsFailures(t *testing.T) {
 	}
 }
 
+func TestACallThatReachesItsLongestDurationIsNoFailure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, 1, time.Second)
+	for range 2 * failuresInRow {
+		w.end(0, withStatus(200))
+		d := logos.Decision{Start: w.now.Add(-time.Minute).UnixMicro(), Deadline: w.now.UnixMicro()}
+		w.m.Settled(&logos.Call{End: logos.EndTimeout, Decision: d, Duration: time.Minute, Attempts: []logos.Attempt{{Status: 200, Start: w.now, Target: logos.DecisionTarget{Deployment: 1, Cluster: w.providers[0].target.Cluster}}}})
+	}
+	if s := w.state(0); s.Unhealthy != "" {
+		t.Errorf("it is %+v", s)
+	}
+}
+
 func TestMayBeUsedFromManyGoroutines(t *testing.T) {
 	t.Parallel()
 	m, targets, _ := monitor(t, 4)

@@ -230,7 +230,9 @@ func (m *Monitor) Settled(c *logos.Call) {
 	if last.Status < 200 || last.Status >= 300 || last.Target.Deployment == 0 {
 		return
 	}
-	stalled := c.End == logos.EndTimeout || c.End == logos.EndUpstreamError
+	// A call that reached its longest duration ended by our word, not by the target's.
+	whole := c.Duration >= c.Decision.DeadlineTime().Sub(c.Decision.StartTime())-time.Second && c.Decision.Deadline > 0
+	stalled := c.End == logos.EndTimeout && !whole || c.End == logos.EndUpstreamError
 	now := m.now()
 	if t := (*m.targets.Load())[last.Target.Cluster]; t != nil && now.Sub(last.Start.Add(last.Duration)) <= tooOld {
 		t.mu.Lock()
