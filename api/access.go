@@ -81,6 +81,17 @@ var access = map[string][6]span{
 	"UpdateDeployment": {all, all, none, none, none, none},
 	"DeleteDeployment": {all, all, none, none, none, none},
 
+	"GetPolicy":           {all, all, team, own, team, none},
+	"ListPolicies":        {all, all, team, own, team, none},
+	"ListPolicyVersions":  {all, all, team, own, team, none},
+	"ListPolicyVariables": {all, all, team, own, team, none},
+	"CreatePolicy":        {all, all, team, none, none, none},
+	"UpdatePolicy":        {all, all, team, none, none, none},
+	"DeletePolicy":        {all, all, team, none, none, none},
+	"ImportThresholds":    {all, all, team, none, none, none},
+
+	"ExplainDecision": {all, all, team, own, none, none},
+
 	"GetCall":   {all, all, team, own, team, own},
 	"ListCalls": {all, all, team, own, team, own},
 

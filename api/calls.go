@@ -23,7 +23,13 @@ func (s *callServer) GetCall(ctx context.Context, r *adminv1.GetCallRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	return callMessage(c), nil
+	names, err := s.store.DecisionNames(ctx, &c.Decision)
+	if err != nil {
+		return nil, err
+	}
+	m := callMessage(c)
+	m.Decision = decisionMessage(&c.Decision, names)
+	return m, nil
 }
 
 func (s *callServer) ListCalls(ctx context.Context, r *adminv1.ListCallsRequest) (*adminv1.ListCallsResponse, error) {

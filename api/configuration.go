@@ -43,6 +43,7 @@ var sections = []section{
 	sectionOf(deployments, []string{"provider", "model", "name"}, func(c *adminv1.Configuration) *[]*adminv1.Deployment { return &c.Deployments }),
 	sectionOf(accessProfiles, []string{"project", "name"}, func(c *adminv1.Configuration) *[]*adminv1.AccessProfile { return &c.AccessProfiles }),
 	sectionOf(apiKeys, []string{"project", "name"}, func(c *adminv1.Configuration) *[]*adminv1.ApiKey { return &c.ApiKeys }),
+	sectionOf(policies, []string{"level", "team", "project", "access_profile", "api_key", "name"}, func(c *adminv1.Configuration) *[]*adminv1.Policy { return &c.Policies }),
 }
 
 func sectionOf[M message](r resource[M], names []string, of func(*adminv1.Configuration) *[]M) section {

@@ -36,7 +36,9 @@ type Intents interface {
 type Config struct {
 	MaxBodyBytes int64         // of a request; 0: 32 MiB
 	MaxDuration  time.Duration // of a call, from its decision; 0: one hour
-	Probes       *Probes       // announced calls that try a provider; nil: there are none
+	// FirstByteTimeout is after what Envoy gives up an attempt that has no answer; 0: 15 minutes.
+	FirstByteTimeout time.Duration
+	Probes           *Probes // announced calls that try a provider; nil: there are none
 	// Inactive says why Envoy can't use a target's cluster: one of policy's reasons. nil: it is not ready.
 	Inactive func(*logos.Target) string
 	// State returns what is measured of a target; nil: nothing is. It is asked for each candidate of each call.
@@ -72,6 +74,9 @@ func New(current func() *Snapshot, active func(cluster string) bool, intents Int
 	}
 	if cfg.MaxDuration == 0 {
 		cfg.MaxDuration = time.Hour
+	}
+	if cfg.FirstByteTimeout == 0 {
+		cfg.FirstByteTimeout = 15 * time.Minute
 	}
 	if cfg.Inactive == nil {
 		cfg.Inactive = func(*logos.Target) string { return policy.NotActive }

@@ -66,7 +66,17 @@ func find(ctx context.Context, db querier, k *Kind, in Scope, condition string, 
 }
 
 // Words is the name of the kind, for people.
-func (k *Kind) Words() string { return strings.ReplaceAll(k.Name, "_", " ") }
+func (k *Kind) Words() string { return words(k.Name) }
+
+// Plural is the name of several.
+func (k *Kind) Plural() string {
+	if k.plural != "" {
+		return k.plural
+	}
+	return k.Name + "s"
+}
+
+func words(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 // Key makes names of the kind comparable: where case does not count, it is lower.
 func (k *Kind) Key(name string) string {

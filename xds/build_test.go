@@ -183,7 +183,7 @@ func TestTheRouteAllowsAnAttemptForEveryTarget(t *testing.T) {
 	for _, host := range build(t, setups(t)[3]).Routes[0].GetVirtualHosts() {
 		routes = append(routes, host.GetRoutes()...)
 	}
-	if last := routes[len(routes)-1]; last.GetMatch().GetPrefix() != "/" || len(routes) != 3 || routes[0].GetRoute().GetRetryPolicy() != nil {
+	if last := routes[len(routes)-1]; last.GetMatch().GetPrefix() != "/" || len(routes) != 4 || routes[0].GetRoute().GetRetryPolicy() != nil {
 		t.Fatalf("of the routes %v, the last does not take every path or the first is tried again", routes)
 	}
 	for _, r := range routes[1:] {

@@ -5,9 +5,13 @@ import (
 	"slices"
 	"time"
 
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
+	actionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/matcher/action/v3"
 	injectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
 	headerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
@@ -133,8 +137,24 @@ func (b *builder) upstreamFilters(t *logos.Target) []*hcmv3.HttpFilter {
 		}))
 	}
 	return append(filters,
-		b.filter(rewriteFilter, &luav3.Lua{}), // its code is the virtual host's, see rewrites
+		b.rewriteFilter(),
 		b.filter("codec", &codecv3.UpstreamCodec{}))
+}
+
+// rewriteFilter applies a decision to an attempt. Its code is the virtual host's, see rewrites. Of answers it is
+// shown errors alone: to begin a script for each answer would cost twentieths of a call.
+func (b *builder) rewriteFilter() *hcmv3.HttpFilter {
+	skip := &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: &xdscorev3.TypedExtensionConfig{
+		Name: "skip", TypedConfig: b.any(&actionv3.SkipFilter{}),
+	}}}
+	classes := &xdsmatcherv3.Matcher_MatcherTree{
+		Input:    &xdscorev3.TypedExtensionConfig{Name: "status", TypedConfig: b.any(&matcherv3.HttpResponseStatusCodeClassMatchInput{})},
+		TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: map[string]*xdsmatcherv3.Matcher_OnMatch{"2xx": skip}}},
+	}
+	return b.filter(rewriteFilter, &matchingv3.ExtensionWithMatcher{
+		ExtensionConfig: b.extension(rewriteFilter, &luav3.Lua{}),
+		XdsMatcher:      &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: classes}},
+	})
 }
 
 // scrub removes what a provider may not see. A caller that passes through with its own provider headers
@@ -184,6 +204,23 @@ func (b *builder) unixCluster(name, socket string) *clusterv3.Cluster {
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		LoadAssignment:                endpoints(name, &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: socket}}}),
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(4 << 20),
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpOptions: b.any(options)},
+	}
+}
+
+// betweenAttempts is the cluster of attempts that only decide where the next goes. Its socket does not exist, so
+// they fail to connect, which is cheap, counts as a failure in the retry policy, and reaches nobody.
+func (b *builder) betweenAttempts() *clusterv3.Cluster {
+	const name = dialect.BetweenAttempts
+	options := &httpv3.HttpProtocolOptions{UpstreamProtocolOptions: explicitHTTP1(), HttpFilters: []*hcmv3.HttpFilter{
+		b.filter("scrub", &headerv3.HeaderMutation{Mutations: &headerv3.Mutations{RequestMutations: []*mutationv3.HeaderMutation{nameTarget(name)}}}),
+		b.filter(rewriteFilter, &luav3.Lua{}),
+		b.filter("codec", &codecv3.UpstreamCodec{}),
+	}}
+	return &clusterv3.Cluster{
+		Name: name, ConnectTimeout: seconds(time.Second), CircuitBreakers: thresholds,
+		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		LoadAssignment:                endpoints(name, &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "nowhere.sock"}}}),
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpOptions: b.any(options)},
 	}
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api"
+	"github.com/ls1intum/edutelligence/logos/ext_proc"
 	"github.com/ls1intum/edutelligence/logos/probe"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
@@ -25,7 +26,7 @@ import (
 // serveAdmin serves the admin port until ctx ends.
 func (g *gateway) serveAdmin(ctx context.Context, listener net.Listener) error {
 	prober := probe.New(g.force.config, g.egress, g.xds, &g.probes, records{g.store}, g.settings.dataPlane())
-	calls, err := api.NewHandler(g.service, prober, g.token, g.settings.dataURL(), g.log, g.registry)
+	calls, err := api.NewHandler(g.service, prober, explainer{g.decider}, g.token, g.settings.dataURL(), g.log, g.registry)
 	if err != nil {
 		return err
 	}
@@ -74,6 +75,14 @@ type records struct{ *store.Store }
 // Call returns the record of a call, whoever made it.
 func (r records) Call(ctx context.Context, id logos.CallID) (*logos.Call, error) {
 	return r.Store.Call(ctx, store.Scope{}, id)
+}
+
+// explainer decides calls by the code that decides those that are made.
+type explainer struct{ *extproc.Server }
+
+// Explain decides a call and sends nothing.
+func (e explainer) Explain(ctx context.Context, c api.ExplainedCall) (*logos.Decision, error) {
+	return e.Server.Explain(ctx, extproc.ExplainRequest(c))
 }
 
 // readyz is 200 when the database is migrated and Envoy has accepted and warmed the configuration.

@@ -54,6 +54,7 @@ type gateway struct {
 	egress   *egress.Book
 	xds      *xds.Server
 	probes   extproc.Probes
+	decider  *extproc.Server
 	force    *force
 	seeded   atomic.Bool // the demo is there, if it shall be
 	token    api.SetupToken
@@ -288,8 +289,9 @@ func (g *gateway) listen() (*listeners, error) {
 	l.xdsServer = grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
 	g.xds.Register(l.xdsServer)
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
-	extprocv3.RegisterExternalProcessorServer(l.extProcServe, extproc.New(g.force.present.Load, g.xds.Active, g.calls,
-		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, Probes: &g.probes, Inactive: g.inactive}, g.log, g.registry))
+	g.decider = extproc.New(g.force.present.Load, g.xds.Active, g.calls,
+		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, FirstByteTimeout: g.settings.firstByte, Probes: &g.probes, Inactive: g.inactive}, g.log, g.registry)
+	extprocv3.RegisterExternalProcessorServer(l.extProcServe, g.decider)
 	return l, nil
 }
 

@@ -253,6 +253,7 @@ type Deployment struct {
 	UpdatedAt     time.Time
 	DeletedAt     *time.Time
 	Name          string
+	Drained       bool
 }
 
 type IdempotentRequest struct {
@@ -331,13 +332,39 @@ type Model struct {
 	Endpoint      string
 	Capabilities  []string
 	ContextWindow *int64
-	Quality       pgtype.Float8
-	Accuracy      pgtype.Float8
+	Quality       *float64
+	Accuracy      *float64
 	Labels        []byte
 	Revision      int64
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	DeletedAt     *time.Time
+	TaskQuality   []byte
+	TaskAccuracy  []byte
+}
+
+type Policy struct {
+	ID        int64
+	PublicID  string
+	Name      string
+	Level     string
+	TeamID    *int64
+	ProjectID *int64
+	ProfileID *int64
+	ApiKeyID  *int64
+	OnRequest bool
+	Spec      []byte
+	Labels    []byte
+	Revision  int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	DeletedAt *time.Time
+}
+
+type PolicyVersion struct {
+	PolicyID int64
+	Revision int64
+	Document []byte
 }
 
 type Price struct {
@@ -449,6 +476,7 @@ type Setting struct {
 	ClaimLifetimeS           int64
 	Revision                 int64
 	UpdatedAt                time.Time
+	TaskMatchers             []byte
 }
 
 type Team struct {

@@ -1,0 +1,203 @@
+package e2e_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+const (
+	tooLongOpenAI    = `{"error":{"message":"This model's maximum context length is 8192 tokens.","type":"invalid_request_error","code":"context_length_exceeded"}}`
+	tooLongAnthropic = `{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 9000 tokens > 8192 maximum"}}`
+	refusedContent   = `{"error":{"message":"The response was filtered.","code":"content_filter","innererror":{"code":"ResponsibleAIPolicyViolation"}}}`
+	event            = "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"x\"}}]}\n\n"
+	malformed        = "data: {\"choices\":[}\n\nevent: ??\ndata\n\n: comment\n\n"
+	done             = "data: [DONE]\n\n"
+)
+
+// A fault is a line of the fault suite: what providers do, and what must come of it.
+type fault struct {
+	name      string
+	providers [][]act // in the order of the decision
+	windows   []int64 // of their models, where they differ
+	stream    bool
+	want      string // what the caller gets: the status, and the error code or what was wrong with the answer
+	attempts  []int  // that each provider sees
+	end       string // on record
+	check     func(t *testing.T, r *reply, at [][]time.Duration)
+}
+
+// firstByteLimit and idleLimit are those of the gateway that the suite runs on.
+const firstByteLimit, idleLimit = 800 * time.Millisecond, 3 * time.Second
+
+// notSooner says that the second attempt at the first provider came after d, and not much later.
+func notSooner(d time.Duration) func(*testing.T, *reply, [][]time.Duration) {
+	return func(t *testing.T, _ *reply, at [][]time.Duration) {
+		if again := at[0][1] - at[0][0]; again < d || again > 2*d {
+			t.Errorf("the second attempt came after %v, asked for was %v", again, d)
+		}
+	}
+}
+
+// atOnce says that the call took less than half a second.
+func atOnce(t *testing.T, r *reply, at [][]time.Duration) {
+	for _, p := range at {
+		if len(p) > 0 && p[len(p)-1] > 500*time.Millisecond {
+			t.Errorf("an attempt came after %v", p)
+		}
+	}
+}
+
+func faults(t *testing.T) []fault {
+	one := func(acts ...act) [][]act { return [][]act{acts} }
+	nothing := func(http.ResponseWriter, asked) {}
+	cut := func(http.ResponseWriter, asked) { panic(http.ErrAbortHandler) }
+	hang := func(_ http.ResponseWriter, a asked) { <-a.gone }
+	return []fault{
+		{name: "429 with Retry-After, and another target", providers: [][]act{{status(429, "retry-after: 30")}, {ok()}}, want: "200", attempts: []int{1, 1}, end: "ok", check: atOnce},
+		{name: "429 with a short Retry-After, one target", providers: one(status(429, "retry-after: 1"), ok()), want: "200", attempts: []int{2}, end: "ok", check: notSooner(time.Second)},
+		{name: "429 with retry-after-ms, one target", providers: one(status(429, "retry-after-ms: 700"), ok()), want: "200", attempts: []int{2}, end: "ok", check: notSooner(time.Second)},
+		{name: "429 with a long Retry-After, one target", providers: one(status(429, "retry-after: 60"), ok()), want: "429 some_code", attempts: []int{1}, end: "upstream_error", check: func(t *testing.T, r *reply, at [][]time.Duration) {
+			if r.header.Get("retry-after") != "60" {
+				t.Errorf("headers %v", r.header)
+			}
+		}},
+		{name: "429 with Retry-After as a date, one target", providers: one(status(429, "retry-after: "+time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), ok()), want: "429 some_code", attempts: []int{1}, end: "upstream_error"},
+		{name: "429 with a date that is past, one target", providers: one(status(429, "retry-after: "+time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)), ok()), want: "200", attempts: []int{2}, end: "ok", check: atOnce},
+		{name: "429 without a time, one target", providers: one(status(429), ok()), want: "429 some_code", attempts: []int{1}, end: "upstream_error"},
+		{name: "429 with Retry-After, and a target that fails", providers: [][]act{{status(429, "retry-after: 1"), ok()}, {status(500)}}, want: "200", attempts: []int{2, 2}, end: "ok", check: notSooner(time.Second)},
+		{name: "a single 503", providers: [][]act{{status(503), ok()}, {ok()}}, want: "200", attempts: []int{2, 0}, end: "ok", check: atOnce},
+		{name: "two 500", providers: [][]act{{status(500)}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok", check: atOnce},
+		{name: "500 everywhere", providers: [][]act{{status(500)}, {status(502)}, {status(503)}}, want: "503 some_code", attempts: []int{2, 2, 2}, end: "upstream_error"},
+		{name: "a single reset", providers: [][]act{{reset(), ok()}, {ok()}}, want: "200", attempts: []int{2, 0}, end: "ok", check: atOnce},
+		{name: "two resets", providers: [][]act{{reset()}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok", check: atOnce},
+		{name: "resets everywhere", providers: [][]act{{reset()}, {reset()}}, want: "503 upstream_unavailable", attempts: []int{2, 2}, end: "upstream_error"},
+		{name: "a reset, then 500", providers: [][]act{{reset(), status(500)}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok"},
+		{name: "a silent target", providers: [][]act{{silence(t)}, {ok()}}, want: "200", attempts: []int{1, 1}, end: "ok", check: func(t *testing.T, _ *reply, at [][]time.Duration) {
+			if at[1][0] < firstByteLimit || at[1][0] > firstByteLimit+500*time.Millisecond {
+				t.Errorf("the next target is asked at %v", at[1])
+			}
+		}},
+		{name: "a silent target, then one that fails", providers: [][]act{{silence(t)}, {status(500)}}, want: "500 some_code", attempts: []int{1, 2}, end: "upstream_error"},
+		{name: "silence everywhere", providers: [][]act{{silence(t)}, {silence(t)}}, want: "504 upstream_timeout", attempts: []int{1, 1}, end: "timeout"},
+		{name: "a reset, then silence", providers: [][]act{{reset(), silence(t)}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok"},
+		{name: "a malformed request", providers: [][]act{{status(400)}, {ok()}}, want: "400 some_code", attempts: []int{1, 0}, end: "rejected"},
+		{name: "a refusal of the content", providers: [][]act{{refusal(400, refusedContent)}, {ok()}}, want: "400 content_filter", attempts: []int{1, 0}, end: "rejected"},
+		{name: "an unknown model", providers: [][]act{{status(404)}, {ok()}}, want: "404 some_code", attempts: []int{1, 0}, end: "rejected"},
+		{name: "too long, windows unknown", providers: [][]act{{refusal(400, tooLongAnthropic)}, {ok()}}, want: "200", attempts: []int{1, 1}, end: "ok"},
+		{name: "a stream that is cut", stream: true, providers: [][]act{{stream("events, then cut", event, cut)}, {ok()}}, want: "200 broken off", attempts: []int{1, 0}, end: "truncated"},
+		{name: "a stream that stalls", stream: true, providers: [][]act{{stream("events, then silence", event, hang)}, {ok()}}, want: "200 broken off", attempts: []int{1, 0}, end: "timeout"},
+		{name: "a malformed event", stream: true, providers: one(stream("a malformed event", event+malformed+event+done, nothing)), want: "200", attempts: []int{1}, end: "ok", check: func(t *testing.T, r *reply, _ [][]time.Duration) {
+			if string(r.body) != event+malformed+event+done {
+				t.Errorf("the caller got %q", r.body)
+			}
+		}},
+	}
+}
+
+// got describes what the caller got, in the words of a fault.
+func got(r *reply) string {
+	switch {
+	case r.err != nil && r.status != 0 && !strings.Contains(string(r.body), "[DONE]"):
+		return fmt.Sprintf("%d broken off", r.status)
+	case r.err != nil:
+		return r.err.Error()
+	case r.status >= 400:
+		return fmt.Sprintf("%d %s", r.status, r.code())
+	}
+	return fmt.Sprint(r.status)
+}
+
+// play sets a line up and returns what makes its call. Where windows are given, each provider has a model of its
+// own, and the call leaves the choice to the gateway.
+func (g *gateway) play(t *testing.T, n int, f fault) (call func(t *testing.T) (*reply, []*script)) {
+	var scripts []*script
+	var targets []target
+	for i, acts := range f.providers {
+		s := newScript(t, acts...)
+		scripts, targets = append(scripts, s), append(targets, s.openai(fmt.Sprintf("p%d-%d", n, i)))
+	}
+	model, profile := fmt.Sprintf("m%d", n), fmt.Sprintf("for m%d", n)
+	if f.windows == nil {
+		g.connect(model, "", targets...)
+	} else {
+		g.connectEach(profile, targets, f.windows)
+		model = "auto"
+	}
+	return func(t *testing.T) (*reply, []*script) {
+		for _, s := range scripts {
+			s.starts()
+		}
+		return g.of(t).call("POST", "/v1/chat/completions", chatBody(model, f.stream), "x-logos-profile: "+profile), scripts
+	}
+}
+
+// connectEach makes a model with a context window at each target, and a profile that may use them all.
+func (g *gateway) connectEach(profile string, targets []target, windows []int64) {
+	process := g.set("get_process_id", object{})["result"]
+	id := g.set("add_profile", object{"profile_name": profile, "process_id": process})["profile-id"]
+	for i, t := range targets {
+		model := g.set("add_model", object{"name": fmt.Sprintf("%s, %d", profile, i), "endpoint": ""})["model_id"]
+		added := g.set("add_provider", object{"provider_name": t.provider, "base_url": t.baseURL, "api_key": t.secret, "auth_name": t.authName, "auth_format": t.authFormat})
+		g.set("connect_process_provider", object{"profile_id": id, "api_id": added["api-id"]})
+		g.set("connect_model_provider", object{"model_id": model, "provider_id": added["provider-id"]})
+		g.set("connect_model_api", object{"model_id": model, "api_id": added["api-id"]})
+		g.set("connect_process_model", object{"profile_id": id, "model_id": model})
+		g.administer("PATCH", fmt.Sprintf("models/%v", model), object{"context_window": windows[i]})
+	}
+}
+
+// TestFaults plays what providers do wrong, on an Envoy, and prints what became of it.
+func TestFaults(t *testing.T) {
+	g := start(t, map[string]string{"LOGOS_FIRST_BYTE_TIMEOUT": firstByteLimit.String(), "LOGOS_IDLE_TIMEOUT": idleLimit.String()})
+	lines := faults(t)
+	calls := make([]func(*testing.T) (*reply, []*script), len(lines))
+	for i, f := range lines {
+		calls[i] = g.play(t, i, f)
+	}
+	g.waitRevision()
+	var mu sync.Mutex
+	rows := make([]string, len(lines))
+	t.Run("lines", func(t *testing.T) {
+		for i, f := range lines {
+			t.Run(f.name, func(t *testing.T) {
+				t.Parallel()
+				row := g.expectFault(t, f, calls[i])
+				mu.Lock()
+				defer mu.Unlock()
+				rows[i] = row
+			})
+		}
+	})
+	t.Logf("\n| fault | the providers saw | the caller got | on record |\n|---|---|---|---|\n%s", strings.Join(rows, "\n"))
+}
+
+// expectFault makes the call of a line, and checks and describes what became of it.
+func (g *gateway) expectFault(t *testing.T, f fault, call func(*testing.T) (*reply, []*script)) (row string) {
+	r, scripts := call(t)
+	var attempts []int
+	var at [][]time.Duration
+	var saw []string
+	total := 0
+	for i, s := range scripts {
+		n, text, when := s.saw()
+		attempts, at, total = append(attempts, n), append(at, when), total+n
+		if text != "" {
+			saw = append(saw, fmt.Sprintf("%c: %s", 'A'+i, text))
+		}
+	}
+	if got(r) != f.want || !slices.Equal(attempts, f.attempts) {
+		t.Errorf("the caller got %q (%v), providers saw %v; want %q and %v", got(r), r, saw, f.want, f.attempts)
+	} else if f.check != nil {
+		f.check(t, r, at)
+	}
+	rec := g.of(t).record(r.id())
+	if rec.EndReason != f.end || len(rec.Attempts) != total || r.header.Get("x-logos-attempts") != fmt.Sprint(total) {
+		t.Errorf("on record %+v, %s attempts in the header, want %s after %d", rec, r.header.Get("x-logos-attempts"), f.end, total)
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s after %d |", f.name, strings.Join(saw, "<br>"), got(r), rec.EndReason, len(rec.Attempts))
+}
