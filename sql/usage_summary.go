@@ -96,6 +96,9 @@ func (s *Store) Summarize(ctx context.Context, in Scope, q SummaryQuery) (out []
 }
 
 func summarize(ctx context.Context, tx pgx.Tx, in Scope, q SummaryQuery) ([]*SummaryRow, error) {
+	if _, err := tx.Exec(ctx, "select now() at time zone $1", cmp.Or(q.Zone, "UTC")); err != nil {
+		return nil, q.refused(err) // where there is no usage, nothing else looks at it
+	}
 	statement, args, err := q.sql(in)
 	if err != nil {
 		return nil, err
