@@ -92,6 +92,15 @@ var access = map[string][6]span{
 
 	"ExplainDecision": {all, all, team, own, none, none},
 
+	"GetPrice":                {all, all, none, none, team, none},
+	"ListPrices":              {all, all, none, none, team, none},
+	"CreatePrice":             {all, all, none, none, none, none},
+	"UpdatePrice":             {all, all, none, none, none, none},
+	"DeletePrice":             {all, all, none, none, none, none},
+	"ListPriceVersions":       {all, all, none, none, team, none},
+	"ListUnpricedDeployments": {all, all, none, none, none, none},
+	"ImportPrices":            {all, all, none, none, none, none},
+
 	"GetCall":   {all, all, team, own, team, own},
 	"ListCalls": {all, all, team, own, team, own},
 

@@ -126,7 +126,7 @@ func applyOne[M message](ctx context.Context, p *plan, r resource[M], names []st
 	for _, n := range names {
 		by[n] = textField(m, n)
 	}
-	doc, err := p.Find(ctx, r.kind, store.Scope{}, by)
+	doc, err := p.Declared(ctx, r.kind, by)
 	if logos.KindOf(err) == logos.NotFound {
 		if k, ok := any(m).(*adminv1.ApiKey); ok && k.GetSecret() == "" && k.GetSecretSha256() == "" {
 			return invalid("secret", "an API key that is declared needs its secret, or its SHA-256: nobody would know one made here")

@@ -91,13 +91,8 @@ func (c *change) policyOwner(ctx context.Context, m, before *adminv1.Policy) (le
 	if before != nil && m.GetLevel() != before.GetLevel() {
 		return level, 0, invalid("level", "it stays what it was when the policy was made: make another one")
 	}
-	for field, given := range map[string]bool{
-		"team": m.GetTeamId() != 0 || m.GetTeam() != "", "project": m.GetProjectId() != 0 || m.GetProject() != "",
-		"access_profile": m.GetAccessProfileId() != 0 || m.GetAccessProfile() != "", "api_key": m.GetApiKeyId() != 0 || m.GetApiKey() != "",
-	} {
-		if given && !slices.Contains(ownerFields[level], field) {
-			return level, 0, invalid(field, "a policy of level %s has none: leave it out, or choose another level", level)
-		}
+	if err := foreignOwner(level, m); err != nil {
+		return level, 0, err
 	}
 	if level == logos.LevelInstallation {
 		if c.scope != (store.Scope{}) {
@@ -110,6 +105,26 @@ func (c *change) policyOwner(ctx context.Context, m, before *adminv1.Policy) (le
 		err = same(field, before != nil, kept, owner)
 	}
 	return level, owner, err
+}
+
+// foreignOwner refuses to name an owner that a policy of this level has not.
+func foreignOwner(level logos.PolicyLevel, m *adminv1.Policy) error {
+	for _, x := range []struct {
+		field, name string
+		id          int64
+	}{
+		{"team", m.GetTeam(), m.GetTeamId()}, {"project", m.GetProject(), m.GetProjectId()},
+		{"access_profile", m.GetAccessProfile(), m.GetAccessProfileId()}, {"api_key", m.GetApiKey(), m.GetApiKeyId()},
+	} {
+		field := x.field
+		if x.id != 0 {
+			field += "_id"
+		}
+		if (x.id != 0 || x.name != "") && !slices.Contains(ownerFields[level], x.field) {
+			return invalid(field, "a policy of level %s has none: leave it out, or choose another level", level)
+		}
+	}
+	return nil
 }
 
 // ownerOf finds the owner that a policy names, and the one that it had.

@@ -11,8 +11,9 @@ import (
 func (g *gateway) withPlaces() client {
 	g.t.Helper()
 	g.setup()
-	root := g.as(g.root)
-	root.must("POST", apply, object{"configuration": rich()})
+	root, places := g.as(g.root), rich()
+	delete(places, "policies")
+	root.must("POST", apply, object{"configuration": places})
 	return root
 }
 

@@ -143,43 +143,55 @@ func moneyOf(field string, m *adminv1.Money) (logos.Money, error) {
 	return logos.Money{Amount: amount, Currency: m.GetCurrency()}, nil
 }
 
+// lists are what a policy names; nil: there is no such list.
+type lists struct {
+	models, providers []string
+	deployments       []*adminv1.DeploymentName
+	inner             bool // the lists stand in messages of their own, and are not nil but where those are
+}
+
 // allow keeps lists that are not there apart from empty ones.
-func (f *finder) allow(ctx context.Context, m *adminv1.PolicyAllow) (out logos.Targets, err error) {
+func (f *finder) allow(ctx context.Context, m *adminv1.PolicyAllow) (logos.Targets, error) {
+	of := lists{inner: true}
 	if m.GetModels() != nil {
-		if out.Models, err = each(m.GetModels().GetNames(), "models.names", func(field, name string) (logos.ModelID, error) { return f.model(ctx, field, name) }); err != nil {
-			return out, err
-		}
+		of.models = textArray(m.GetModels().GetNames())
 	}
 	if m.GetProviders() != nil {
-		if out.Providers, err = each(m.GetProviders().GetNames(), "providers.names", func(field, name string) (logos.ProviderID, error) { return f.provider(ctx, field, name) }); err != nil {
-			return out, err
-		}
+		of.providers = textArray(m.GetProviders().GetNames())
 	}
 	if m.GetDeployments() != nil {
-		out.Deployments, err = each(m.GetDeployments().GetDeployments(), "deployments.deployments", func(field string, name *adminv1.DeploymentName) (logos.DeploymentID, error) {
-			return f.deployment(ctx, field, name)
-		})
+		of.deployments = append([]*adminv1.DeploymentName{}, m.GetDeployments().GetDeployments()...)
 	}
-	return out, err
+	return f.resolve(ctx, of)
 }
 
 // targets reads lists of which an empty one has nothing in it, like one that is not there.
 func (f *finder) targets(ctx context.Context, m *adminv1.PolicyTargets) (logos.Targets, error) {
-	lists := &adminv1.PolicyAllow{}
-	if len(m.GetModels()) > 0 {
-		lists.Models = &adminv1.NameList{Names: m.GetModels()}
-	}
-	if len(m.GetProviders()) > 0 {
-		lists.Providers = &adminv1.NameList{Names: m.GetProviders()}
-	}
-	if len(m.GetDeployments()) > 0 {
-		lists.Deployments = &adminv1.DeploymentList{Deployments: m.GetDeployments()}
-	}
-	return f.allow(ctx, lists)
+	return f.resolve(ctx, lists{models: m.GetModels(), providers: m.GetProviders(), deployments: m.GetDeployments()})
 }
 
-// each finds the ids of names; it is never nil.
+func (f *finder) resolve(ctx context.Context, of lists) (out logos.Targets, err error) {
+	names, items := "", ""
+	if of.inner {
+		names, items = ".names", ".deployments"
+	}
+	if out.Models, err = each(of.models, "models"+names, func(field, name string) (logos.ModelID, error) { return f.model(ctx, field, name) }); err != nil {
+		return out, err
+	}
+	if out.Providers, err = each(of.providers, "providers"+names, func(field, name string) (logos.ProviderID, error) { return f.provider(ctx, field, name) }); err != nil {
+		return out, err
+	}
+	out.Deployments, err = each(of.deployments, "deployments"+items, func(field string, d *adminv1.DeploymentName) (logos.DeploymentID, error) {
+		return f.deployment(ctx, field, d)
+	})
+	return out, err
+}
+
+// each finds the ids of names; of no list, it is none.
 func each[N any, ID ~int64](names []N, field string, find func(field string, name N) (ID, error)) ([]ID, error) {
+	if names == nil {
+		return nil, nil
+	}
 	out := make([]ID, len(names))
 	for i, name := range names {
 		var err error

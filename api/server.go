@@ -53,6 +53,7 @@ func newAdmin(s *Service, prober *probe.Prober, explainer Explainer, log *zap.Lo
 	adminv1.RegisterDeploymentServiceServer(a.grpc, &deploymentServer{Service: s})
 	adminv1.RegisterPolicyServiceServer(a.grpc, &policyServer{Service: s})
 	adminv1.RegisterDecisionServiceServer(a.grpc, &decisionServer{Service: s, explainer: explainer})
+	adminv1.RegisterPriceServiceServer(a.grpc, &priceServer{Service: s})
 	adminv1.RegisterCallServiceServer(a.grpc, &callServer{Service: s})
 	adminv1.RegisterUsageServiceServer(a.grpc, &usageServer{Service: s})
 	adminv1.RegisterAdjustmentServiceServer(a.grpc, &adjustmentServer{Service: s})
@@ -124,7 +125,7 @@ func newREST(conn *grpc.ClientConn, services []string) (http.Handler, error) {
 		adminv1.RegisterTeamServiceHandler, adminv1.RegisterProjectServiceHandler, adminv1.RegisterMemberServiceHandler,
 		adminv1.RegisterAccessProfileServiceHandler, adminv1.RegisterApiKeyServiceHandler, adminv1.RegisterProviderServiceHandler,
 		adminv1.RegisterCredentialServiceHandler, adminv1.RegisterModelServiceHandler, adminv1.RegisterDeploymentServiceHandler,
-		adminv1.RegisterPolicyServiceHandler, adminv1.RegisterDecisionServiceHandler,
+		adminv1.RegisterPolicyServiceHandler, adminv1.RegisterPriceServiceHandler, adminv1.RegisterDecisionServiceHandler,
 		adminv1.RegisterCallServiceHandler, adminv1.RegisterUsageServiceHandler, adminv1.RegisterAdjustmentServiceHandler, adminv1.RegisterAuditEventServiceHandler, adminv1.RegisterSettingsServiceHandler,
 		adminv1.RegisterSessionServiceHandler, adminv1.RegisterConfigurationServiceHandler,
 	} {

@@ -67,7 +67,7 @@ func summaryTable(m *adminv1.SummarizeUsageResponse) [][]string {
 	out := [][]string{append(slices.Clone(dimensionColumns), "calls", "attempts", "unpriced_calls", "meter", "quantity", "estimated", "unpriced", "currency", "amount", "adjustments")}
 	for _, r := range m.GetRows() {
 		group := []string{
-			moment(r.GetStart()), label(r.GetTeam(), r.GetTeamId()), label(r.GetProject(), r.GetProjectId()), label(r.GetApiKey(), r.GetApiKeyId()), label(r.GetProfile(), r.GetProfileId()),
+			timeCell(r.GetStart()), label(r.GetTeam(), r.GetTeamId()), label(r.GetProject(), r.GetProjectId()), label(r.GetApiKey(), r.GetApiKeyId()), label(r.GetProfile(), r.GetProfileId()),
 			label(r.GetModel(), r.GetModelId()), label(r.GetProvider(), r.GetProviderId()), label(r.GetDeployment(), r.GetDeploymentId()), cell(r.GetApi()), cell(r.GetEndReason()), cell(r.GetServiceTier()), cell(r.GetEndUser()),
 		}
 		out = append(out, usageLines(group, r)...)
@@ -113,7 +113,7 @@ func statementTable(s *adminv1.Statement) [][]string {
 		add("usage", slices.Concat(of, []string{label(r.GetModel(), r.GetModelId()), label(r.GetProvider(), r.GetProviderId())}), r)
 	}
 	for _, c := range s.GetCorrections() {
-		out = append(out, slices.Concat([]string{c.GetKind()}, of, []string{"", "", "", "", "", "", "", "", "", c.GetCurrency(), c.GetAmount(), "", moment(c.GetTime()), cell(c.GetReason()), c.GetCallId()}))
+		out = append(out, slices.Concat([]string{c.GetKind()}, of, []string{"", "", "", "", "", "", "", "", "", c.GetCurrency(), c.GetAmount(), "", timeCell(c.GetTime()), cell(c.GetReason()), c.GetCallId()}))
 	}
 	add("total", slices.Concat(of, []string{"", ""}), s.GetTotal())
 	return out
@@ -129,7 +129,7 @@ func label(name string, id int64) string {
 
 func count(n int64) string { return strconv.FormatInt(n, 10) }
 
-func moment(t *timestamppb.Timestamp) string {
+func timeCell(t *timestamppb.Timestamp) string {
 	if t == nil {
 		return ""
 	}

@@ -46,6 +46,7 @@ type Plan struct {
 	// after a connection that could not be made.
 	NoAnswer, ServerError, RateLimited, Silent, TooLong bool
 	connectOnly                                         bool // NoAnswer stands for connections alone
+	awaitsBody                                          bool // headers without a body count as silence
 	Targets                                             []PlanTarget
 }
 
@@ -72,7 +73,7 @@ func NewPlan(start time.Time, limits logos.AttemptLimits, silence time.Duration,
 		p.Wait = limits.TotalTime
 	}
 	if limits.FirstToken > 0 {
-		p.Silence = min(silence, limits.FirstToken)
+		p.Silence, p.awaitsBody = min(silence, limits.FirstToken), true
 	}
 	has := conditions(limits.On)
 	p.ServerError, p.RateLimited, p.Silent, p.TooLong = has(logos.RetryServerError), has(logos.RetryRateLimited), has(logos.RetrySilent), has(logos.RetryContextLength)
@@ -88,7 +89,12 @@ func conditions(on []logos.RetryCondition) func(logos.RetryCondition) bool {
 
 // MaxRetries bounds Envoy's attempts after the first: before each further one at a target there is one between, and
 // that may be the last.
-func (p Plan) MaxRetries() int { return max(0, 2*p.Max-1) }
+func (p Plan) MaxRetries() int {
+	if p.Max <= 1 {
+		return 0
+	}
+	return 2*p.Max - 1
+}
 
 // RetryOn returns after what, beside answers that [Lua] marks, Envoy makes another attempt, in the form of its
 // header x-envoy-retry-on; empty: after nothing.
@@ -111,7 +117,7 @@ func (p Plan) Encode() string {
 	for _, c := range []struct {
 		letter byte
 		holds  bool
-	}{{'n', p.NoAnswer}, {'e', p.ServerError}, {'l', p.RateLimited}, {'s', p.Silent}, {'x', p.TooLong}} {
+	}{{'n', p.NoAnswer}, {'e', p.ServerError}, {'l', p.RateLimited}, {'s', p.Silent}, {'x', p.TooLong}, {'h', p.awaitsBody}} {
 		if c.holds {
 			b = append(b, c.letter)
 		}

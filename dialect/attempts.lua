@@ -100,6 +100,7 @@ local function between(handle)
   local state, now = read_state(metadata, plan), handle:timestamp()
   local target, silent = state.next, false
   if target == 0 then target, silent = after_silence(plan, state, now) end
+  metadata:set(STATE, "made", tostring(state.made + (target and 1 or 0)))
   if not target then
     handle:respond({[":status"] = silent and "504" or "503"}, "")
     return
@@ -107,7 +108,6 @@ local function between(handle)
   state.made, state.at, state.begun, state.next = state.made + 1, target, now, 0
   state.tries[target] = state.tries[target] + 1
   metadata:set(STATE, "state", state)
-  metadata:set(STATE, "made", tostring(state.made))
   handle:headers():replace(CLUSTER, plan.targets[target])
 end
 
@@ -176,9 +176,27 @@ local function after(handle, headers, kind)
   headers:remove("x-envoy-ratelimited")
 end
 
+-- await_body keeps the headers of a stream back until its first bytes, where the plan counts headers alone as
+-- silence. Headers stay while a call waits for an answer, and beyond, where the script then asks for the body's
+-- chunks. So it makes a call that fails at once.
+local function await_body(handle)
+  local decision = handle:streamInfo():dynamicMetadata():get("logos")
+  local text = decision and decision["p"]
+  if not text or not string.find(text, "^[%d ]+%a*h") then return end
+  handle:httpCall(BETWEEN, {[":method"] = "GET", [":path"] = "/", [":authority"] = BETWEEN}, "", 1000)
+  local waits, chunks = pcall(handle.bodyChunks, handle)
+  if not waits then return end -- there are bytes already
+  for _ in chunks do return end
+end
+
 function envoy_on_response(handle)
   local headers = handle:headers()
-  headers:remove(AGAIN) -- a provider has no say in this, but for an answer that is well, of which nothing is seen here
-  local kind = kind_of(tonumber(headers:get(":status")))
-  if kind then after(handle, headers, kind) end
+  headers:remove(AGAIN) -- a provider has no say in this
+  local status = tonumber(headers:get(":status"))
+  local kind = kind_of(status)
+  if kind then
+    after(handle, headers, kind)
+  elseif status < 300 then
+    await_body(handle)
+  end
 end

@@ -24,9 +24,11 @@ type fault struct {
 	name      string
 	providers [][]act // in the order of the decision
 	windows   []int64 // of their models, where they differ
+	policy    object  // what a policy says of attempts
 	stream    bool
 	want      string // what the caller gets: the status, and the error code or what was wrong with the answer
 	attempts  []int  // that each provider sees
+	unseen    int    // attempts that none sees
 	end       string // on record
 	check     func(t *testing.T, r *reply, at [][]time.Duration)
 }
@@ -88,6 +90,8 @@ func faults(t *testing.T) []fault {
 		{name: "a malformed request", providers: [][]act{{status(400)}, {ok()}}, want: "400 some_code", attempts: []int{1, 0}, end: "rejected"},
 		{name: "a refusal of the content", providers: [][]act{{refusal(400, refusedContent)}, {ok()}}, want: "400 content_filter", attempts: []int{1, 0}, end: "rejected"},
 		{name: "an unknown model", providers: [][]act{{status(404)}, {ok()}}, want: "404 some_code", attempts: []int{1, 0}, end: "rejected"},
+		{name: "too long for two of three windows", windows: []int64{8192, 8192, 128000}, providers: [][]act{{refusal(400, tooLongOpenAI)}, {ok()}, {ok()}}, want: "200", attempts: []int{1, 0, 1}, end: "ok", check: atOnce},
+		{name: "too long, no room elsewhere", windows: []int64{8192, 4096}, providers: [][]act{{refusal(400, tooLongOpenAI)}, {ok()}}, want: "400 context_length_exceeded", attempts: []int{1, 0}, end: "rejected"},
 		{name: "too long, windows unknown", providers: [][]act{{refusal(400, tooLongAnthropic)}, {ok()}}, want: "200", attempts: []int{1, 1}, end: "ok"},
 		{name: "a stream that is cut", stream: true, providers: [][]act{{stream("events, then cut", event, cut)}, {ok()}}, want: "200 broken off", attempts: []int{1, 0}, end: "truncated"},
 		{name: "a stream that stalls", stream: true, providers: [][]act{{stream("events, then silence", event, hang)}, {ok()}}, want: "200 broken off", attempts: []int{1, 0}, end: "timeout"},
@@ -96,6 +100,53 @@ func faults(t *testing.T) []fault {
 				t.Errorf("the caller got %q", r.body)
 			}
 		}},
+	}
+}
+
+// policyFaults are the lines in which a policy limits attempts.
+func policyFaults(t *testing.T) []fault {
+	streams := stream("events", event+done, func(http.ResponseWriter, asked) {})
+	headers := func(then time.Duration) act {
+		return stream(fmt.Sprintf("headers, events after %v", then), "", func(w http.ResponseWriter, a asked) {
+			select {
+			case <-a.gone:
+			case <-time.After(then):
+				events{w}.text(event + done)
+			}
+		})
+	}
+	later := func(d time.Duration) func(*testing.T, *reply, [][]time.Duration) {
+		return func(t *testing.T, _ *reply, at [][]time.Duration) {
+			if at[1][0] < d || at[1][0] > d+400*time.Millisecond {
+				t.Errorf("the next target is asked at %v", at[1])
+			}
+		}
+	}
+	first := object{"first_token": "0.5s"}
+	on := func(conditions ...string) object { return object{"on": conditions} }
+	return []fault{
+		{name: "first_token 0.5 s: silence", policy: first, stream: true, providers: [][]act{{silence(t)}, {streams}}, want: "200", attempts: []int{1, 1}, end: "ok", check: later(500 * time.Millisecond)},
+		{name: "first_token 0.5 s: headers, and no token", policy: first, stream: true, providers: [][]act{{headers(10 * time.Second)}, {streams}}, want: "200", attempts: []int{1, 1}, end: "ok", check: later(500 * time.Millisecond)},
+		{name: "first_token 0.5 s: headers, then tokens in time", policy: first, stream: true, providers: [][]act{{headers(300 * time.Millisecond)}, {streams}}, want: "200", attempts: []int{1, 0}, end: "ok"},
+		{name: "first_token 0.5 s: no stream, an answer after 0.7 s", policy: first, providers: [][]act{{act{"200 after 0.7 s", func(p *provider, w http.ResponseWriter, a asked) {
+			<-time.After(700 * time.Millisecond)
+			ok().do(p, w, a)
+		}}}, {ok()}}, want: "200", attempts: []int{1, 0}, end: "ok"},
+		{name: "no policy: headers, tokens after the first-byte limit", stream: true, providers: [][]act{{headers(time.Second)}, {streams}}, want: "200", attempts: []int{1, 0}, end: "ok"},
+		{name: "max 1: 503", policy: object{"max": 1}, providers: [][]act{{status(503)}, {ok()}}, want: "503 some_code", attempts: []int{1, 0}, end: "upstream_error"},
+		{name: "max 3: 500 everywhere", policy: object{"max": 3}, providers: [][]act{{status(500)}, {status(500)}, {ok()}}, want: "500 some_code", attempts: []int{2, 1, 0}, end: "upstream_error"},
+		{name: "max 1: a reset", policy: object{"max": 1}, providers: [][]act{{reset()}, {ok()}}, want: "503 upstream_unavailable", attempts: []int{1, 0}, end: "upstream_error"},
+		{name: "on rate_limited: 503", policy: on("rate_limited"), providers: [][]act{{status(503)}, {ok()}}, want: "503 some_code", attempts: []int{1, 0}, end: "upstream_error"},
+		{name: "on rate_limited: a reset", policy: on("rate_limited"), providers: [][]act{{reset()}, {ok()}}, want: "503 upstream_unavailable", attempts: []int{1, 0}, end: "upstream_error"},
+		{name: "on server_error: 429", policy: on("server_error"), providers: [][]act{{status(429)}, {ok()}}, want: "429 some_code", attempts: []int{1, 0}, end: "upstream_error"},
+		{name: "on server_error: a prompt that is too long", policy: on("server_error"), providers: [][]act{{refusal(400, tooLongOpenAI)}, {ok()}}, want: "400 context_length_exceeded", attempts: []int{1, 0}, end: "rejected"},
+		{name: "on connect_failure: a reset", policy: on("connect_failure"), providers: [][]act{{reset()}, {ok()}}, want: "503 upstream_unavailable", attempts: []int{1, 0}, end: "upstream_error"},
+		{name: "on connect_failure: nobody listens", policy: on("connect_failure"), providers: [][]act{nil, {ok()}}, want: "200", attempts: []int{0, 1}, unseen: 2, end: "ok"},
+		{name: "on reset: silence", policy: on("reset"), providers: [][]act{{silence(t)}, {ok()}}, want: "504 upstream_timeout", attempts: []int{1, 0}, end: "timeout"},
+		{name: "on silent: a reset", policy: on("silent"), providers: [][]act{{reset()}, {ok()}}, want: "503 upstream_unavailable", attempts: []int{1, 0}, end: "upstream_error"},
+		{name: "total_time 0.3 s: silence", policy: object{"total_time": "0.3s"}, providers: [][]act{{silence(t)}, {ok()}}, want: "504 upstream_timeout", attempts: []int{1, 0}, end: "timeout"},
+		{name: "total_time 1 s: 429 with Retry-After 1, one target", policy: object{"total_time": "1s"}, providers: [][]act{{status(429, "retry-after: 1"), ok()}}, want: "429 some_code", attempts: []int{1}, end: "upstream_error", check: atOnce},
+		{name: "total_time 2 s: 429 with Retry-After 1, one target", policy: object{"total_time": "2s"}, providers: [][]act{{status(429, "retry-after: 1"), ok()}}, want: "200", attempts: []int{2}, end: "ok", check: notSooner(time.Second)},
 	}
 }
 
@@ -119,6 +170,9 @@ func (g *gateway) play(t *testing.T, n int, f fault) (call func(t *testing.T) (*
 	var targets []target
 	for i, acts := range f.providers {
 		s := newScript(t, acts...)
+		if acts == nil {
+			s.Close()
+		}
 		scripts, targets = append(scripts, s), append(targets, s.openai(fmt.Sprintf("p%d-%d", n, i)))
 	}
 	model, profile := fmt.Sprintf("m%d", n), fmt.Sprintf("for m%d", n)
@@ -127,6 +181,9 @@ func (g *gateway) play(t *testing.T, n int, f fault) (call func(t *testing.T) (*
 	} else {
 		g.connectEach(profile, targets, f.windows)
 		model = "auto"
+	}
+	if f.policy != nil {
+		g.administer("POST", "policies", object{"name": model, "level": "access_profile", "project": "default", "access_profile": profile, "attempts": f.policy})
 	}
 	return func(t *testing.T) (*reply, []*script) {
 		for _, s := range scripts {
@@ -154,7 +211,7 @@ func (g *gateway) connectEach(profile string, targets []target, windows []int64)
 // TestFaults plays what providers do wrong, on an Envoy, and prints what became of it.
 func TestFaults(t *testing.T) {
 	g := start(t, map[string]string{"LOGOS_FIRST_BYTE_TIMEOUT": firstByteLimit.String(), "LOGOS_IDLE_TIMEOUT": idleLimit.String()})
-	lines := faults(t)
+	lines := append(faults(t), policyFaults(t)...)
 	calls := make([]func(*testing.T) (*reply, []*script), len(lines))
 	for i, f := range lines {
 		calls[i] = g.play(t, i, f)
@@ -182,7 +239,7 @@ func (g *gateway) expectFault(t *testing.T, f fault, call func(*testing.T) (*rep
 	var attempts []int
 	var at [][]time.Duration
 	var saw []string
-	total := 0
+	total := f.unseen
 	for i, s := range scripts {
 		n, text, when := s.saw()
 		attempts, at, total = append(attempts, n), append(at, when), total+n

@@ -54,7 +54,7 @@ func shownConstraints() string {
 }
 
 func shownObjective() string {
-	canaries := fmt.Sprintf(`(select jsonb_agg(c || jsonb_build_object('targets', %s) order by n) from jsonb_path_query(r.spec, '$.objective.canaries[*]') with ordinality as q (c, n))`,
+	canaries := fmt.Sprintf(`(select jsonb_agg(c || jsonb_build_object('targets', %s) order by n) from jsonb_path_query(r.spec, '$.objective.canaries[*] ? (@.type() == "object")') with ordinality as q (c, n))`,
 		targets("(c -> 'targets')"))
 	return specObjective + " || " + replaced(specObjective, "canaries", canaries)
 }

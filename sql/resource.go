@@ -31,7 +31,19 @@ func (t *Tx) Get(ctx context.Context, k *Kind, in Scope, id int64) (json.RawMess
 // Find returns the document of the resource that is there, within a scope and has these values in the
 // fields named.
 func (t *Tx) Find(ctx context.Context, k *Kind, in Scope, by Columns) (json.RawMessage, error) {
+	return t.find(ctx, k, in, by, "r.deleted_at is null")
+}
+
+// Declared returns the document of the resource that a declaration with these values is about.
+func (t *Tx) Declared(ctx context.Context, k *Kind, by Columns) (json.RawMessage, error) {
 	conditions := []string{"r.deleted_at is null"}
+	if k.declared != "" {
+		conditions = append(conditions, "("+k.declared+")")
+	}
+	return t.find(ctx, k, Scope{}, by, conditions...)
+}
+
+func (t *Tx) find(ctx context.Context, k *Kind, in Scope, by Columns, conditions ...string) (json.RawMessage, error) {
 	var args arguments
 	for _, name := range slices.Sorted(maps.Keys(by)) {
 		i := slices.IndexFunc(k.all(), func(f field) bool { return f.name == name })

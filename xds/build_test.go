@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -189,6 +190,17 @@ func TestTheRouteAllowsAnAttemptForEveryTarget(t *testing.T) {
 	for _, r := range routes[1:] {
 		if got := r.GetRoute().GetRetryPolicy().GetNumRetries().GetValue(); got+1 != policy.MaxTargets {
 			t.Errorf("the route %s allows %d retries of a call with up to %d targets", r.GetName(), got, policy.MaxTargets)
+		}
+	}
+}
+
+// Calls of a decision without a plan, by the program of before, must find the routes that they know.
+func TestOnlyCallsWithAPlanFollowIt(t *testing.T) {
+	for _, r := range build(t, setups(t)[3]).Routes[0].GetVirtualHosts()[0].GetRoutes()[1:] {
+		planned, action := len(r.GetMatch().GetDynamicMetadata()) > 0, r.GetRoute()
+		if planned != (r.GetName() == "planned") || planned != (action.GetWeightedClusters() != nil) || planned == (action.GetInlineClusterSpecifierPlugin() != nil) ||
+			planned == strings.Contains(action.GetRetryPolicy().GetRetryOn(), "5xx") || !action.GetRetryPolicy().GetRefreshClusterOnRetry() {
+			t.Errorf("the route %s is %v", r.GetName(), r)
 		}
 	}
 }

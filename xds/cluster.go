@@ -21,6 +21,7 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -142,18 +143,31 @@ func (b *builder) upstreamFilters(t *logos.Target) []*hcmv3.HttpFilter {
 }
 
 // rewriteFilter applies a decision to an attempt. Its code is the virtual host's, see rewrites. Of answers it is
-// shown errors alone: to begin a script for each answer would cost twentieths of a call.
+// shown errors and streams alone: to begin a script for every answer would cost some hundredths of a short call.
 func (b *builder) rewriteFilter() *hcmv3.HttpFilter {
-	skip := &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{Action: &xdscorev3.TypedExtensionConfig{
-		Name: "skip", TypedConfig: b.any(&actionv3.SkipFilter{}),
-	}}}
-	classes := &xdsmatcherv3.Matcher_MatcherTree{
-		Input:    &xdscorev3.TypedExtensionConfig{Name: "status", TypedConfig: b.any(&matcherv3.HttpResponseStatusCodeClassMatchInput{})},
-		TreeType: &xdsmatcherv3.Matcher_MatcherTree_ExactMatchMap{ExactMatchMap: &xdsmatcherv3.Matcher_MatcherTree_MatchMap{Map: map[string]*xdsmatcherv3.Matcher_OnMatch{"2xx": skip}}},
+	matches := func(input proto.Message, value *xdsmatcherv3.StringMatcher) *xdsmatcherv3.Matcher_MatcherList_Predicate {
+		return &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+			SinglePredicate: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+				Input:   &xdscorev3.TypedExtensionConfig{Name: "input", TypedConfig: b.any(input)},
+				Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: value},
+			},
+		}}
 	}
+	well := matches(&matcherv3.HttpResponseStatusCodeClassMatchInput{}, &xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_Exact{Exact: "2xx"}})
+	stream := matches(&matcherv3.HttpResponseHeaderMatchInput{HeaderName: "content-type"}, &xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_Prefix{Prefix: "text/event-stream"}})
+	whole := &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher{NotMatcher: stream}}
 	return b.filter(rewriteFilter, &matchingv3.ExtensionWithMatcher{
 		ExtensionConfig: b.extension(rewriteFilter, &luav3.Lua{}),
-		XdsMatcher:      &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherTree_{MatcherTree: classes}},
+		XdsMatcher: &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{
+			Matchers: []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher{{
+				Predicate: &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_AndMatcher{
+					AndMatcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_PredicateList{Predicate: []*xdsmatcherv3.Matcher_MatcherList_Predicate{well, whole}},
+				}},
+				OnMatch: &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{
+					Action: &xdscorev3.TypedExtensionConfig{Name: "skip", TypedConfig: b.any(&actionv3.SkipFilter{})},
+				}},
+			}},
+		}}},
 	})
 }
 

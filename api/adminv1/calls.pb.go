@@ -521,8 +521,10 @@ type Attempt struct {
 	ProviderRequestId string `protobuf:"bytes,10,opt,name=provider_request_id,json=providerRequestId,proto3" json:"provider_request_id,omitempty"`
 	// Envoy's own words.
 	Detail string `protobuf:"bytes,11,opt,name=detail,proto3" json:"detail,omitempty"`
-	// Tokens by meter. Meters are disjoint: their sum counts nothing twice.
-	Meters        []*Meter `protobuf:"bytes,12,rep,name=meters,proto3" json:"meters,omitempty"`
+	// Meters are disjoint: their sum counts nothing twice.
+	Meters []*Meter `protobuf:"bytes,12,rep,name=meters,proto3" json:"meters,omitempty"`
+	// Like that of the call.
+	Cost          string `protobuf:"bytes,13,opt,name=cost,proto3" json:"cost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -641,14 +643,25 @@ func (x *Attempt) GetMeters() []*Meter {
 	return nil
 }
 
-// Meter is a number of tokens of one sort.
+func (x *Attempt) GetCost() string {
+	if x != nil {
+		return x.Cost
+	}
+	return ""
+}
+
+// Meter is a quantity of one sort.
 type Meter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// input, cached_input, cache_write, output or reasoning.
+	// Tokens: input, cached_input, cache_write, cache_write_1h, audio_input, output, reasoning, audio_output. Others: image, request.
 	Meter    string `protobuf:"bytes,1,opt,name=meter,proto3" json:"meter,omitempty"`
 	Quantity int64  `protobuf:"varint,2,opt,name=quantity,proto3" json:"quantity,omitempty"`
 	// The provider did not report it.
-	Estimated     bool `protobuf:"varint,3,opt,name=estimated,proto3" json:"estimated,omitempty"`
+	Estimated bool `protobuf:"varint,3,opt,name=estimated,proto3" json:"estimated,omitempty"`
+	// A decimal number, or "unknown".
+	Cost string `protobuf:"bytes,4,opt,name=cost,proto3" json:"cost,omitempty"`
+	// Of the price that it was charged by; 0: it has none.
+	PriceVersion  int64 `protobuf:"varint,5,opt,name=price_version,json=priceVersion,proto3" json:"price_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -702,6 +715,20 @@ func (x *Meter) GetEstimated() bool {
 		return x.Estimated
 	}
 	return false
+}
+
+func (x *Meter) GetCost() string {
+	if x != nil {
+		return x.Cost
+	}
+	return ""
+}
+
+func (x *Meter) GetPriceVersion() int64 {
+	if x != nil {
+		return x.PriceVersion
+	}
+	return 0
 }
 
 // Candidate is a deployment that was considered.
@@ -812,7 +839,7 @@ const file_logos_admin_v1_calls_proto_rawDesc = "" +
 	"\tCallError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\xbe\x03\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xd2\x03\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12#\n" +
 	"\rdeployment_id\x18\x02 \x01(\x03R\fdeploymentId\x12\x19\n" +
@@ -828,11 +855,14 @@ const file_logos_admin_v1_calls_proto_rawDesc = "" +
 	"\x13provider_request_id\x18\n" +
 	" \x01(\tR\x11providerRequestId\x12\x16\n" +
 	"\x06detail\x18\v \x01(\tR\x06detail\x12-\n" +
-	"\x06meters\x18\f \x03(\v2\x15.logos.admin.v1.MeterR\x06meters\"W\n" +
+	"\x06meters\x18\f \x03(\v2\x15.logos.admin.v1.MeterR\x06meters\x12\x12\n" +
+	"\x04cost\x18\r \x01(\tR\x04cost\"\x90\x01\n" +
 	"\x05Meter\x12\x14\n" +
 	"\x05meter\x18\x01 \x01(\tR\x05meter\x12\x1a\n" +
 	"\bquantity\x18\x02 \x01(\x03R\bquantity\x12\x1c\n" +
-	"\testimated\x18\x03 \x01(\bR\testimated\"L\n" +
+	"\testimated\x18\x03 \x01(\bR\testimated\x12\x12\n" +
+	"\x04cost\x18\x04 \x01(\tR\x04cost\x12#\n" +
+	"\rprice_version\x18\x05 \x01(\x03R\fpriceVersion\"L\n" +
 	"\tCandidate\x12#\n" +
 	"\rdeployment_id\x18\x01 \x01(\x03R\fdeploymentId\x12\x1a\n" +
 	"\bexcluded\x18\x02 \x01(\tR\bexcluded2\xd7\x01\n" +
