@@ -160,7 +160,7 @@ func totalArgs(by string, t tally, ids map[series]int64, meters []logos.Meter) [
 	for _, s := range sums {
 		args = append(args, s)
 	}
-	return args
+	return append(args, meters)
 }
 
 // addSQL is the statement that adds rows of totals with some meters.
@@ -185,7 +185,8 @@ func addSQL(meters []logos.Meter) string {
 			arrays[i] = fmt.Sprintf("$%d::text[]::numeric[]", i+2)
 		}
 	}
-	return "insert into usage_hours as h (gateway, " + strings.Join(columns, ", ") + ") select $1::text, " + strings.Join(values, ", ") +
+	used := fmt.Sprintf("$%d::text[]", len(types)+2)
+	return "with used as (insert into usage_meters (meter) select unnest(" + used + ") on conflict do nothing) insert into usage_hours as h (gateway, " + strings.Join(columns, ", ") + ") select $1::text, " + strings.Join(values, ", ") +
 		" from unnest(" + strings.Join(arrays, ", ") + ") as u (" + strings.Join(columns, ", ") + ") order by hour, series_id, currency" +
 		" on conflict (hour, series_id, gateway, currency) do update set " + strings.Join(change, ", ")
 }

@@ -46,11 +46,11 @@ from parts p join c on c.start_at = p.start_at and c.call_id = p.call_id`
 // A sum is one column of a total, and how it is worked out.
 type sum struct{ column, of string }
 
-// totalSums are the sums over totals.
-func totalSums() []sum {
+// totalSums are the sums over totals, of some meters.
+func totalSums(meters []logos.Meter) []sum {
 	out := []sum{{"calls", "sum(calls)::bigint"}, {"attempts", "sum(attempts)::bigint"}, {"unknown", "sum(unknown)::bigint"}, {"cost", "sum(cost)"}, {"adjusted", "sum(adjusted)"},
 		{"first_at", "min(first_at)"}, {"last_at", "max(last_at)"}}
-	for _, m := range logos.Meters {
+	for _, m := range meters {
 		for _, c := range meterColumns(m) {
 			out = append(out, sum{c, "sum(" + c + ")"})
 		}
@@ -59,9 +59,9 @@ func totalSums() []sum {
 }
 
 // factSums are the same sums over facts.
-func factSums() []sum {
-	out := totalSums()[:7]
-	for _, m := range logos.Meters {
+func factSums(meters []logos.Meter) []sum {
+	out := totalSums(nil)
+	for _, m := range meters {
 		for i, of := range []string{"quantity", "estimated", "unpriced", "charged"} {
 			out = append(out, sum{meterColumns(m)[i], "sum(" + of + ") filter (where meter = '" + string(m) + "')"})
 		}

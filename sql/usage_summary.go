@@ -21,6 +21,9 @@ import (
 // MaxSummaryRows bounds what one summary returns.
 const MaxSummaryRows = 10_000
 
+// maxSummaryLines bounds what is read for one, which may have a line for each of several currencies.
+const maxSummaryLines = 5 * MaxSummaryRows
+
 // Dimensions of usage, in the order in which they are shown. End users are one of records alone: see
 // [SummaryQuery].
 var Dimensions = []string{"team_id", "project_id", "api_key_id", "profile_id", "model_id", "provider_id", "deployment_id", "api", "end_reason", "service_tier", "end_user"}
@@ -96,10 +99,19 @@ func (s *Store) Summarize(ctx context.Context, in Scope, q SummaryQuery) (out []
 }
 
 func summarize(ctx context.Context, tx pgx.Tx, in Scope, q SummaryQuery) ([]*SummaryRow, error) {
-	if _, err := tx.Exec(ctx, "select now() at time zone $1", cmp.Or(q.Zone, "UTC")); err != nil {
-		return nil, q.refused(err) // where there is no usage, nothing else looks at it
+	// To compile a statement takes longer than to run it; where there is no usage, nothing else looks at the zone.
+	if _, err := tx.Exec(ctx, "select set_config('jit', 'off', true), set_config('work_mem', '64MB', true), now() at time zone $1", cmp.Or(q.Zone, "UTC")); err != nil {
+		return nil, q.refused(err)
 	}
-	statement, args, err := q.sql(in)
+	m := merger{q: q}
+	var err error
+	if m.buckets, err = q.begins(ctx, tx); err != nil {
+		return nil, err
+	}
+	if m.meters, err = q.usedMeters(ctx, tx); err != nil {
+		return nil, err
+	}
+	statement, args, err := q.sql(in, m.buckets, m.meters)
 	if err != nil {
 		return nil, err
 	}
@@ -107,18 +119,17 @@ func summarize(ctx context.Context, tx pgx.Tx, in Scope, q SummaryQuery) ([]*Sum
 	if err != nil {
 		return nil, q.refused(err)
 	}
-	m := merger{q: q}
-	for rows.Next() {
+	defer rows.Close()
+	for lines := 1; rows.Next(); lines++ {
 		if err := m.scan(rows); err != nil {
-			rows.Close()
 			return nil, err
+		}
+		if len(m.out) > MaxSummaryRows || lines == maxSummaryLines {
+			return nil, logos.Errorf(logos.Invalid, "invalid_group_by", "there are more than %d groups: group by less, take a shorter time, or filter", MaxSummaryRows)
 		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, q.refused(err)
-	}
-	if len(m.out) > MaxSummaryRows {
-		return nil, logos.Errorf(logos.Invalid, "invalid_group_by", "there are more than %d groups: group by less, take a shorter time, or filter", MaxSummaryRows)
 	}
 	return m.out, nil
 }
@@ -135,7 +146,7 @@ func (q SummaryQuery) refused(err error) error {
 }
 
 // sql returns the statement, whose rows are of one group, bucket and currency.
-func (q SummaryQuery) sql(in Scope) (string, []any, error) {
+func (q SummaryQuery) sql(in Scope, buckets []time.Time, meters []logos.Meter) (string, []any, error) {
 	args := arguments{q.From, q.To}
 	conditions := usageKind.confine(in, &args)
 	filter, err := usageKind.filterSQL(q.Filter, &args)
@@ -145,65 +156,81 @@ func (q SummaryQuery) sql(in Scope) (string, []any, error) {
 	if filter != "" {
 		conditions = append(conditions, filter)
 	}
-	where := strings.Join(append(conditions, "true"), " and ")
-	source := q.totals(where)
-	if slices.Contains(q.By, "end_user") {
-		source = q.facts(where)
+	sums, source := selectSums(totalSums(meters)), "usage_hours h join usage_series r on r.id = h.series_id"
+	if q.ofRecords() {
+		sums, source = selectSums(factSums(meters)), "("+factsSQL+") r"
+	} else {
+		conditions = append(conditions, "hour >= $1", "hour < $2")
 	}
-	// The bucket of each hour is worked out once, as time zones are slow.
-	with := fmt.Sprintf("with b as materialized (select hour, date_trunc(%s::text, hour, %s::text) as bucket from generate_series($1::timestamptz, $2::timestamptz - interval '1 hour', interval '1 hour') as hour)",
-		args.add(cmp.Or(q.Bucket, "hour")), args.add(cmp.Or(q.Zone, "UTC")))
-	groups := append([]string{"bucket", "currency"}, q.By...)
-	outer := make([]string, 0, len(q.By)+1)
+	bucket := "0"
+	if q.Bucket != "" {
+		bucket = "width_bucket(hour, " + args.add(buckets) + "::timestamptz[])"
+	}
+	by := append([]string{"bucket", "currency"}, q.By...)
+	shown := []string{"g.*"}
 	for _, d := range q.By {
 		if name, ok := names[d]; ok {
-			outer = append(outer, "coalesce(("+name+"), '')")
+			shown = append(shown, "coalesce(("+name+"), '')")
 		}
 	}
-	by := strings.Join(groups, ", ")
-	return with + " select " + strings.Join(append([]string{"g.*"}, outer...), ", ") + " from (select " + by + ", " + selectSums(totalSums()) + " from (" + source + ") x group by " + by +
-		") g order by " + strings.Join(append([]string{"bucket"}, append(q.By, "currency")...), ", ") + " limit " + args.add(3*MaxSummaryRows), args, nil
+	where := ""
+	if len(conditions) > 0 {
+		where = " where " + strings.Join(conditions, " and ")
+	}
+	groups := strings.Join(by, ", ")
+	return "select " + strings.Join(shown, ", ") + " from (select " + bucket + " as " + groups + ", " + sums + " from " + source + where + " group by " + groups +
+		") g order by " + strings.Join(append([]string{"bucket"}, append(slices.Clone(q.By), "currency")...), ", ") + " limit " + args.add(maxSummaryLines), args, nil
 }
 
-// bucketed returns the expression of a row's bucket, and the join that it needs.
-func (q SummaryQuery) bucketed(hour string) (expr, join string) {
+// ofRecords says whether the calls themselves must be looked at.
+func (q SummaryQuery) ofRecords() bool { return slices.Contains(q.By, "end_user") }
+
+// begins returns when buckets begin, in order.
+func (q SummaryQuery) begins(ctx context.Context, tx pgx.Tx) ([]time.Time, error) {
 	if q.Bucket == "" {
-		return "null::timestamptz", ""
+		return nil, nil
 	}
-	return "b.bucket", " join b on b.hour = " + hour
+	rows, err := tx.Query(ctx, "select distinct date_trunc($1, hour, $2) as bucket from generate_series($3::timestamptz, $4::timestamptz - interval '1 hour', interval '1 hour') as hour order by bucket",
+		q.Bucket, cmp.Or(q.Zone, "UTC"), q.From, q.To)
+	if err != nil {
+		return nil, q.refused(err)
+	}
+	out, err := pgx.CollectRows(rows, pgx.RowTo[time.Time])
+	if err != nil {
+		return nil, q.refused(err)
+	}
+	return out, nil
 }
 
-// totals adds up by series first, whose numbers are small, and then finds what they are of.
-func (q SummaryQuery) totals(where string) string {
-	bucket, join := q.bucketed("h.hour")
-	series := ""
-	if where != "true" {
-		series = " and h.series_id in (select r.id from usage_series r where " + where + ")"
+// usedMeters returns the meters that totals are of: to add up all others would take most of the time.
+func (q SummaryQuery) usedMeters(ctx context.Context, tx pgx.Tx) (out []logos.Meter, err error) {
+	if q.ofRecords() {
+		return logos.Meters, nil
 	}
-	sums := make([]string, 0, 50)
-	for _, s := range totalSums() {
-		sums = append(sums, "x."+s.column)
+	rows, err := tx.Query(ctx, "select meter from usage_meters")
+	if err != nil {
+		return nil, fmt.Errorf("read which meters are used: %w", err)
 	}
-	return "select x.bucket, x.currency, s.*, " + strings.Join(sums, ", ") + " from (select " + bucket + " as bucket, h.series_id, h.currency, " + selectSums(totalSums()) +
-		" from usage_hours h" + join + " where h.hour >= $1 and h.hour < $2" + series + " group by 1, 2, 3) x join usage_series s on s.id = x.series_id"
-}
-
-// facts adds up the records themselves.
-func (q SummaryQuery) facts(where string) string {
-	bucket, join := q.bucketed("r.hour")
-	dims := "r." + strings.Join(Dimensions, ", r.")
-	return "select " + bucket + " as bucket, r.currency, " + dims + ", " + selectSums(factSums()) + " from (" + factsSQL + ") r" + join + " where " + where + " group by 1, 2, " + dims
+	used, err := pgx.CollectRows(rows, pgx.RowTo[logos.Meter])
+	for _, m := range logos.Meters {
+		if slices.Contains(used, m) {
+			out = append(out, m)
+		}
+	}
+	return out, err
 }
 
 // A merger makes rows of a summary of those of the statement, which are of one currency.
 type merger struct {
-	q   SummaryQuery
-	out []*SummaryRow
+	q       SummaryQuery
+	buckets []time.Time
+	meters  []logos.Meter
+	out     []*SummaryRow
 }
 
 // scanned is one row of the statement.
 type scanned struct {
-	bucket         *time.Time
+	bucket         int
 	currency       string
 	ids            []int64
 	texts, names   []string
@@ -214,7 +241,7 @@ type scanned struct {
 }
 
 func (m *merger) scan(rows pgx.Rows) error {
-	r := scanned{ids: make([]int64, len(m.q.By)), texts: make([]string, len(m.q.By)), names: make([]string, len(m.q.By)), meters: make([]pgtype.Numeric, 4*len(logos.Meters))}
+	r := scanned{ids: make([]int64, len(m.q.By)), texts: make([]string, len(m.q.By)), names: make([]string, len(m.q.By)), meters: make([]pgtype.Numeric, 4*len(m.meters))}
 	into := []any{&r.bucket, &r.currency}
 	var named []any
 	for i, d := range m.q.By {
@@ -238,7 +265,10 @@ func (m *merger) scan(rows pgx.Rows) error {
 
 // add merges a row into that of its group, which comes right before if there is one.
 func (m *merger) add(r *scanned) {
-	row := &SummaryRow{Start: zero(r.bucket), IDs: make(map[string]int64), Texts: make(map[string]string), First: r.first, Last: r.last}
+	row := &SummaryRow{IDs: make(map[string]int64), Texts: make(map[string]string), First: r.first, Last: r.last}
+	if r.bucket > 0 {
+		row.Start = m.buckets[r.bucket-1]
+	}
 	for i, d := range m.q.By {
 		if strings.HasSuffix(d, "_id") {
 			row.IDs[d], row.Texts[d] = r.ids[i], r.names[i]
@@ -251,10 +281,10 @@ func (m *merger) add(r *scanned) {
 	} else {
 		m.out = append(m.out, row)
 	}
-	row.merge(r)
+	row.merge(r, m.meters)
 }
 
-func (row *SummaryRow) merge(r *scanned) {
+func (row *SummaryRow) merge(r *scanned, meters []logos.Meter) {
 	row.Calls, row.Attempts, row.Unknown = row.Calls+r.counts[0], row.Attempts+r.counts[1], row.Unknown+r.counts[2]
 	if r.first.Before(row.First) {
 		row.First = r.first
@@ -265,12 +295,15 @@ func (row *SummaryRow) merge(r *scanned) {
 	if r.currency != "" {
 		row.Costs = append(row.Costs, Cost{r.currency, amount(r.cost), amount(r.adjusted)})
 	}
-	for i, name := range logos.Meters {
+	for i, name := range meters {
 		v := r.meters[4*i : 4*i+4]
 		if v[0].Valid || v[1].Valid || v[2].Valid || v[3].Valid {
 			row.meter(name).merge(r.currency, v)
 		}
 	}
+	slices.SortStableFunc(row.Meters, func(a, b MeterSummary) int {
+		return cmp.Compare(slices.Index(logos.Meters, a.Meter), slices.Index(logos.Meters, b.Meter))
+	})
 }
 
 func (row *SummaryRow) meter(m logos.Meter) *MeterSummary {

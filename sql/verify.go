@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/sql/internal/db"
 )
 
@@ -64,7 +65,7 @@ func totalsCheck() check {
 	key := append([]string{"hour"}, append(Dimensions[:len(Dimensions)-1:len(Dimensions)-1], "currency")...)
 	keys := strings.Join(key, ", ")
 	columns := make([]string, 0, 50)
-	for _, s := range totalSums() {
+	for _, s := range totalSums(logos.Meters) {
 		columns = append(columns, s.column)
 	}
 	normal := make([]string, len(columns))
@@ -75,8 +76,8 @@ func totalsCheck() check {
 		}
 	}
 	same := strings.Join(normal, ", ")
-	return check{"totals", `with kept as (select ` + keys + `, ` + same + ` from (select ` + keys + `, ` + selectSums(totalSums()) + ` from usage_hours h join usage_series s on s.id = h.series_id where hour >= $1 and hour < $2 group by ` + keys + `) x),
-		worked as (select ` + keys + `, ` + same + ` from (select ` + keys + `, ` + selectSums(factSums()) + ` from (` + factsSQL + `) f group by ` + keys + `) x),
+	return check{"totals", `with kept as (select ` + keys + `, ` + same + ` from (select ` + keys + `, ` + selectSums(totalSums(logos.Meters)) + ` from usage_hours h join usage_series s on s.id = h.series_id where hour >= $1 and hour < $2 group by ` + keys + `) x),
+		worked as (select ` + keys + `, ` + same + ` from (select ` + keys + `, ` + selectSums(factSums(logos.Meters)) + ` from (` + factsSQL + `) f group by ` + keys + `) x),
 		wrong as (select 'kept' as side, k.* from (select * from kept except select * from worked) k union all select 'of the records', w.* from (select * from worked except select * from kept) w)
 		select 'the total of ' || to_char(hour at time zone 'UTC', 'YYYY-MM-DD"T"HH24"Z"') || ', project ' || project_id || ', API key ' || api_key_id || ', model ' || model_id || ', provider ' || provider_id || ', ' || end_reason
 			|| ', in ' || coalesce(nullif(currency, ''), 'no currency') || ', that is ' || side || ': calls ' || calls || ', attempts ' || attempts || ', unknown ' || unknown || ', cost ' || trim_scale(cost) || ', adjusted ' || trim_scale(adjusted) || ', input ' || input || ', output ' || output

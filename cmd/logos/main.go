@@ -35,6 +35,12 @@ const usage = `Usage: logos <command>
   rekey                 put the database under the first of several master keys
   apply -f FILE         make the resources what a file says; --dry-run shows what would change
   export                write all resources as such a file
+  usage [--by team,model] [--month 2026-11] [--csv | --json]
+                        what calls used and cost
+  ledger verify [--from DAY] [--to DAY]
+                        say by the exit code whether records, adjustments and totals add up
+  ledger rerate --from DAY --to DAY [--provider NAME] [--model NAME] [--reason TEXT] --dry-run | --yes
+                        rate calls again by the present prices, and add the differences
   backup --to FILE      write the database and what this gateway has not stored yet into one file
   restore --from FILE   fill an empty database and data directory from such a file
   health                say by the exit code whether the serve beside it answers
@@ -54,6 +60,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprint(stderr, usage)
 		return exitUsage
+	}
+	if args[0] == "ledger" && len(args) > 1 {
+		args = append([]string{"ledger " + args[1]}, args[2:]...)
 	}
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
@@ -119,6 +128,12 @@ func find(name string, flags *flag.FlagSet, stdout io.Writer) command {
 		return func(ctx context.Context, _ *settings, _ *zap.Logger) error { return d.apply(ctx, os.Stdin, stdout) }
 	case "export":
 		return func(ctx context.Context, _ *settings, _ *zap.Logger) error { return export(ctx, stdout) }
+	case "usage":
+		return usageCommand(flags, stdout)
+	case "ledger verify":
+		return verifyCommand(flags, stdout)
+	case "ledger rerate":
+		return rerateCommand(flags, stdout)
 	case "health":
 		return health
 	}

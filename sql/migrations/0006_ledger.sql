@@ -129,6 +129,9 @@ create table usage_hours (
 ) with (fillfactor = 80); -- rows of the present hour change all the time
 create index usage_hours_apart on usage_hours (hour) where gateway <> '';
 
+-- Which meters there is anything of in usage_hours.
+create table usage_meters (meter text primary key);
+
 -- How far calls of before this version are added to the totals, and since when calls are still on record.
 create table ledger_state (
     only_one     boolean primary key default true check (only_one),

@@ -555,6 +555,10 @@ type UsageHour struct {
 	RequestCost           pgtype.Numeric
 }
 
+type UsageMeter struct {
+	Meter string
+}
+
 type UsageSeries struct {
 	ID           int64
 	TeamID       int64
