@@ -252,6 +252,16 @@ func (k *bookkeeper) same(t *testing.T, s *store.Store) {
 		{store.SummaryQuery{By: []string{"end_user", "api_key_id"}}, func(c *logos.Call, a *logos.Attempt) string {
 			return fmt.Sprint(c.Decision.EndUser, c.Decision.APIKey)
 		}, func(r *store.SummaryRow) string { return fmt.Sprint(r.Texts["end_user"], r.IDs["api_key_id"]) }},
+		{store.SummaryQuery{By: []string{"end_reason"}, Bucket: "day"}, func(c *logos.Call, a *logos.Attempt) string {
+			return fmt.Sprint(c.Decision.StartTime().Format(time.DateOnly), c.End)
+		}, func(r *store.SummaryRow) string {
+			return fmt.Sprint(r.Start.Format(time.DateOnly), r.Texts["end_reason"])
+		}},
+		{store.SummaryQuery{By: []string{"service_tier"}, Bucket: "month", Zone: "Asia/Tokyo"}, func(c *logos.Call, a *logos.Attempt) string {
+			return fmt.Sprint(c.Decision.StartTime().Add(9*time.Hour).Format("2006-01"), c.ServiceTier)
+		}, func(r *store.SummaryRow) string {
+			return fmt.Sprint(r.Start.Add(9*time.Hour).Format("2006-01"), r.Texts["service_tier"])
+		}},
 	} {
 		if diff := cmp.Diff(k.sums(x.mine), summed(t, s, x.q, x.group)); diff != "" {
 			t.Errorf("by %v the sums differ (-plain +summary):\n%s", x.q.By, diff)
@@ -386,6 +396,7 @@ var plantings = map[string]struct{ check, statement string }{
 	"a call that is not in the totals":             {"totals", "update usage_hours set calls = calls - 1 where $1::text <> ''"},
 	"a total of nothing":                           {"totals", "update usage_hours set hour = hour + interval '3 hours' where $1::text <> ''"},
 	"a quantity in totals that nobody used":        {"totals", "update usage_hours set input = input + 1 where $1::text <> ''"},
+	"a day that is not its hours":                  {"days", "insert into usage_days (day, series_id, currency, calls, attempts, unknown, cost, adjusted, first_at, last_at) select date_trunc('day', hour, 'UTC'), series_id, currency, 1, 1, 0, 0, 0, first_at, last_at from usage_hours where $1::text <> ''"},
 	"a total that does not know what is not known": {"totals", "update usage_hours set unknown = 1 where $1::text <> ''"},
 }
 

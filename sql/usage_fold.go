@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/sql/internal/db"
 )
 
 const (
@@ -16,6 +17,8 @@ const (
 	foldAfter = 2 * time.Hour
 	// foldBatch bounds the rows of one transaction.
 	foldBatch = 5000
+	// foldLock has one fold at a time.
+	foldLock = 0x6c6f676f77
 )
 
 // FoldUsage makes one row of those that several gateways have added to in an hour that is past. Totals stay as they
@@ -25,6 +28,10 @@ func (s *Store) FoldUsage(ctx context.Context, now time.Time) (rows int64, err e
 	for {
 		var n int64
 		err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+			// Two that fold would wait for each other's rows in whatever order.
+			if err := db.New(tx).LockLedger(ctx, foldLock); err != nil {
+				return err
+			}
 			return tx.QueryRow(ctx, statement, before, foldBatch).Scan(&n)
 		})
 		rows += n
@@ -37,7 +44,8 @@ func (s *Store) FoldUsage(ctx context.Context, now time.Time) (rows int64, err e
 	}
 }
 
-// foldSQL passes over rows that a gateway adds to at this moment.
+// foldSQL moves rows of gateways to one row for all, and adds them to the day's. It passes over rows that a gateway
+// adds to at this moment.
 func foldSQL() string {
 	columns, sums := []string{"first_at", "last_at"}, []string{"min(first_at)", "max(last_at)"}
 	change := []string{"first_at = least(h.first_at, excluded.first_at)", "last_at = greatest(h.last_at, excluded.last_at)"}
@@ -50,11 +58,14 @@ func foldSQL() string {
 			change = append(change, c+" = nullif(coalesce(h."+c+", 0) + coalesce(excluded."+c+", 0), 0)")
 		}
 	}
-	all := strings.Join(columns, ", ")
+	all, sum, update := strings.Join(columns, ", "), strings.Join(sums, ", "), strings.Join(change, ", ")
 	return `with apart as (select hour, series_id, gateway, currency from usage_hours where gateway <> '' and hour < $1 order by hour limit $2 for update skip locked),
 		gone as (delete from usage_hours h using apart a where h.hour = a.hour and h.series_id = a.series_id and h.gateway = a.gateway and h.currency = a.currency returning h.*),
 		folded as (insert into usage_hours as h (hour, series_id, gateway, currency, ` + all + `)
-			select hour, series_id, '', currency, ` + strings.Join(sums, ", ") + ` from gone group by hour, series_id, currency order by hour, series_id, currency
-			on conflict (hour, series_id, gateway, currency) do update set ` + strings.Join(change, ", ") + `)
+			select hour, series_id, '', currency, ` + sum + ` from gone group by hour, series_id, currency order by hour, series_id, currency
+			on conflict (hour, series_id, gateway, currency) do update set ` + update + `),
+		daily as (insert into usage_days as h (day, series_id, currency, ` + all + `)
+			select date_trunc('day', hour, 'UTC') as day, series_id, currency, ` + sum + ` from gone group by 1, 2, 3 order by 1, 2, 3
+			on conflict (day, series_id, currency) do update set ` + update + `)
 		select count(*) from gone`
 }

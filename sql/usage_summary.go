@@ -156,11 +156,9 @@ func (q SummaryQuery) sql(in Scope, buckets []time.Time, meters []logos.Meter) (
 	if filter != "" {
 		conditions = append(conditions, filter)
 	}
-	sums, source := selectSums(totalSums(meters)), "usage_hours h join usage_series r on r.id = h.series_id"
-	if q.ofRecords() {
-		sums, source = selectSums(factSums(meters)), "("+factsSQL+") r"
-	} else {
-		conditions = append(conditions, "hour >= $1", "hour < $2")
+	sums, source := selectSums(factSums(meters)), "("+factsSQL+") r"
+	if !q.ofRecords() {
+		sums, source = selectSums(totalSums(meters)), "("+q.totals(buckets, meters, &args)+") h join usage_series r on r.id = h.series_id"
 	}
 	bucket := "0"
 	if q.Bucket != "" {
@@ -180,6 +178,38 @@ func (q SummaryQuery) sql(in Scope, buckets []time.Time, meters []logos.Meter) (
 	groups := strings.Join(by, ", ")
 	return "select " + strings.Join(shown, ", ") + " from (select " + bucket + " as " + groups + ", " + sums + " from " + source + where + " group by " + groups +
 		") g order by " + strings.Join(append([]string{"bucket"}, append(slices.Clone(q.By), "currency")...), ", ") + " limit " + args.add(maxSummaryLines), args, nil
+}
+
+// totals returns the rows that are to be added up: those of whole days, where a day is in one bucket, and else those
+// of hours.
+func (q SummaryQuery) totals(buckets []time.Time, meters []logos.Meter, args *arguments) string {
+	columns := []string{"series_id", "currency"}
+	for _, s := range totalSums(meters) {
+		columns = append(columns, s.column)
+	}
+	list := strings.Join(columns, ", ")
+	hours := "select h.hour, " + list + " from usage_hours h where h.hour >= $1 and h.hour < $2"
+	first, end, parted := q.days(buckets)
+	if int(end.Sub(first)/day) <= len(parted) {
+		return hours
+	}
+	from, to, apart := args.add(first), args.add(end), args.add(parted)
+	return "select day as hour, " + list + " from usage_days where day >= " + from + " and day < " + to + " and day <> all (" + apart + "::timestamptz[])" +
+		" union all " + hours + " and h.gateway <> '' and h.hour >= " + from + " and h.hour < " + to + " and date_trunc('day', h.hour, 'UTC') <> all (" + apart + "::timestamptz[])" +
+		" union all select h.hour, " + list + " from unnest(" + apart + "::timestamptz[]) as p (day) join usage_hours h on h.hour >= p.day and h.hour < p.day + interval '24 hours' where h.hour >= $1 and h.hour < $2"
+}
+
+// days returns the days in UTC that the query is about, and those of them of which it needs the hours: since a bucket
+// begins in them, or since it is about a part of them.
+func (q SummaryQuery) days(buckets []time.Time) (first, end time.Time, parted []time.Time) {
+	first, end = q.From.UTC().Truncate(day), q.To.UTC().Add(day-1).Truncate(day)
+	parted = []time.Time{} // not null, which nothing differs from
+	for _, at := range append([]time.Time{q.From, q.To}, buckets...) {
+		if d := at.UTC().Truncate(day); at.After(d) && !at.Before(q.From) && !at.After(q.To) && !slices.ContainsFunc(parted, d.Equal) {
+			parted = append(parted, d)
+		}
+	}
+	return first, end, parted
 }
 
 // ofRecords says whether the calls themselves must be looked at.

@@ -84,6 +84,20 @@ func totalsCheck() check {
 		from wrong order by ` + keys + `, side`}
 }
 
+// daysCheck compares the totals of days with those of their hours.
+func daysCheck() check {
+	columns := make([]string, 0, 50)
+	for _, s := range totalSums(logos.Meters) {
+		columns = append(columns, s.column)
+	}
+	list := strings.Join(columns, ", ")
+	return check{"days", `with days as (select day, series_id, currency, ` + list + ` from usage_days where day >= $1 and day + interval '24 hours' <= $2),
+		hours as (select date_trunc('day', hour, 'UTC') as day, series_id, currency, ` + selectSums(totalSums(logos.Meters)) + ` from usage_hours
+			where gateway = '' and hour >= $1 and hour < $2 and date_trunc('day', hour, 'UTC') >= $1 and date_trunc('day', hour, 'UTC') + interval '24 hours' <= $2 group by 1, 2, 3)
+		select 'the total of ' || to_char(day at time zone 'UTC', 'YYYY-MM-DD') || ' of series ' || series_id || ' is not that of its hours' from (
+			(select * from days except select * from hours) union (select * from hours except select * from days)) x`}
+}
+
 // VerifyLedger looks for what does not add up in the records, adjustments and totals of a time. It takes one day after the
 // other, each as it is at one moment. What retention has removed is not looked for.
 func (s *Store) VerifyLedger(ctx context.Context, from, to time.Time, found func(Finding)) (Checked, error) {
@@ -128,13 +142,13 @@ func (s *Store) verifySome(ctx context.Context, from, to time.Time, c *Checked, 
 			return err
 		}
 		c.Calls += calls
-		checks := recordChecks
+		checks := append(recordChecks[:len(recordChecks):len(recordChecks)], daysCheck())
 		var open bool
 		if err := tx.QueryRow(ctx, "select not counted or exists (select from recordings where not counted) from ledger_state").Scan(&open); err != nil {
 			return err
 		}
 		if c.TotalsNotChecked = c.TotalsNotChecked || open; !open {
-			checks = append(checks[:len(checks):len(checks)], totalsCheck())
+			checks = append(checks, totalsCheck())
 		}
 		for _, k := range checks {
 			if err := k.run(ctx, tx, from, to, found); err != nil {

@@ -7,6 +7,6 @@ drop trigger note_recording on calls;
 drop trigger cost_is_not_edited on calls;
 drop trigger cost_is_not_edited on attempts;
 drop trigger cost_is_not_edited on meters;
-drop table ledger_state, usage_hours, usage_meters, usage_series, adjustments, recordings;
+drop table ledger_state, usage_days, usage_hours, usage_meters, usage_series, adjustments, recordings;
 drop function note_recording, ledger_is_append_only;
 drop sequence recordings_sequence, adjustments_id;

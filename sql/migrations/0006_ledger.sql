@@ -129,6 +129,13 @@ create table usage_hours (
 ) with (fillfactor = 80); -- rows of the present hour change all the time
 create index usage_hours_apart on usage_hours (hour) where gateway <> '';
 
+-- The same by days in UTC, of what is folded in usage_hours: the rest of a day is in the rows of gateways there. So the
+-- two together are exact at every moment.
+create table usage_days (like usage_hours);
+alter table usage_days drop column gateway;
+alter table usage_days rename column hour to day;
+alter table usage_days add primary key (day, series_id, currency), add foreign key (series_id) references usage_series;
+
 -- Which meters there is anything of in usage_hours.
 create table usage_meters (meter text primary key);
 
