@@ -154,11 +154,7 @@ func addAdjustments(ctx context.Context, tx pgx.Tx, all []adjusted) (ids []int64
 	if len(p.StartAt) == 0 {
 		return nil, nil
 	}
-	q := db.New(tx)
-	if err := q.CountsItself(ctx); err != nil {
-		return nil, err
-	}
-	if ids, err = q.InsertAdjustments(ctx, p); err != nil {
+	if ids, err = db.New(tx).InsertAdjustments(ctx, p); err != nil {
 		return nil, fmt.Errorf("add adjustments: %w", err)
 	}
 	return ids, addOwnTotals(ctx, tx, byLedger, total)

@@ -97,7 +97,7 @@ func BenchmarkRecordCalls(b *testing.B) {
 				b.Fatal(err)
 			}
 			i, book, n := installation{rand.New(rand.NewPCG(1, 2))}, benchBook(), 0
-			for b.Loop() {
+			record := func(size int) {
 				b.StopTimer()
 				var batch logos.LogBatch
 				for range size {
@@ -109,7 +109,15 @@ func BenchmarkRecordCalls(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
-			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(n), "µs/call")
+			for range 50 { // what calls are of is known from then on, as it is to a gateway that runs
+				record(500)
+			}
+			b.ResetTimer()
+			calls := n
+			for b.Loop() {
+				record(size)
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(n-calls), "µs/call")
 		})
 	}
 }

@@ -1,7 +1,3 @@
--- name: CountsItself :exec
--- The rest of the transaction adds what it records to the totals.
-select set_config('logos.counts', 'on', true);
-
 -- name: LockLedger :exec
 -- Adjustments are made one after another.
 select pg_advisory_xact_lock(sqlc.arg(key)::bigint);
@@ -45,6 +41,7 @@ from (select unnest(sqlc.arg(start_at)::timestamptz[]) as start_at, unnest(sqlc.
     unnest(sqlc.arg(currency)::text[]) as currency, unnest(sqlc.arg(makes_known)::boolean[]) as makes_known,
     unnest(sqlc.arg(price_version)::bigint[]) as price_version, unnest(sqlc.arg(team_id)::bigint[]) as team_id,
     unnest(sqlc.arg(project_id)::bigint[]) as project_id, unnest(sqlc.arg(api_key_id)::bigint[]) as api_key_id) as u
+cross join (select set_config('logos.counts', 'on', true)) as counts -- the transaction adds them to the totals
 returning id;
 
 -- name: CallsFrom :many

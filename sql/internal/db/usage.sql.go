@@ -107,16 +107,6 @@ func (q *Queries) CallsFrom(ctx context.Context, arg CallsFromParams) ([]CallsFr
 	return items, nil
 }
 
-const countsItself = `-- name: CountsItself :exec
-select set_config('logos.counts', 'on', true)
-`
-
-// The rest of the transaction adds what it records to the totals.
-func (q *Queries) CountsItself(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, countsItself)
-	return err
-}
-
 const insertAdjustments = `-- name: InsertAdjustments :many
 insert into adjustments (start_at, call_id, attempt, meter, kind, amount, currency, makes_known, price_version, reason, team_id, project_id, api_key_id, author_key_id, author_member_id)
 select u.start_at, u.call_id, nullif(u.attempt, 0), u.meter, $1::text, u.amount::numeric, u.currency, u.makes_known, nullif(u.price_version, 0), $2::text,
@@ -126,6 +116,7 @@ from (select unnest($5::timestamptz[]) as start_at, unnest($6::uuid[]) as call_i
     unnest($10::text[]) as currency, unnest($11::boolean[]) as makes_known,
     unnest($12::bigint[]) as price_version, unnest($13::bigint[]) as team_id,
     unnest($14::bigint[]) as project_id, unnest($15::bigint[]) as api_key_id) as u
+cross join (select set_config('logos.counts', 'on', true)) as counts -- the transaction adds them to the totals
 returning id
 `
 
