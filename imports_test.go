@@ -39,6 +39,11 @@ var forbidden = []struct {
 	{"probe", module + "/xds", "the prober states what it needs of Envoy"},
 	{"probe", module + "/api", "proto messages stop in api"},
 	{"ext_proc", module + "/probe", "ext_proc knows tickets, not what they are for"},
+	{"health", module + "/accesslog", "signs of attempts come in as calls, whoever reads them"},
+	{"health", module + "/ext_proc", "health is asked, and knows nobody who asks"},
+	{"health", module + "/sql", "health is of the moment, and in memory"},
+	{"health", module + "/xds", "health knows clusters by name alone"},
+	{"accesslog", module + "/health", "the reader passes signs on as the domain's"},
 	{"sql", module + "/api", "proto messages stop in api"},
 	{"sql", module + "/inflight", "the store knows rows, not processes"},
 }

@@ -65,7 +65,7 @@ policies:
     on_request: true
     constraints: {max_time_to_first_token: 0.4s}
     objective: {latency: 3, cost: 1, latency_scale: 0.1s, cost_scale: {amount: "0.002", currency: USD}, hysteresis: 0.02, exploration: 0.02}
-    attempts: {first_token: 0.4s}
+    attempts: {first_token: 0.25s}
   - name: frugal
     level: project
     project: scenario
@@ -77,7 +77,7 @@ policies:
     project: scenario
     on_request: true
     constraints: {min_quality: 0.8}
-    objective: {latency: 1, cost: 2, latency_scale: 0.2s, cost_scale: {amount: "0.002", currency: USD}, hysteresis: 0.02, exploration: 0.02}
+    objective: {latency: 2, cost: 1, latency_scale: 0.1s, cost_scale: {amount: "0.002", currency: USD}, hysteresis: 0.02, exploration: 0.02}
 `
 
 // scenario is a declaration for `logos apply`.
@@ -107,7 +107,7 @@ func scenario(all []*vendor) string {
 	b.WriteString("prices:\n")
 	for _, v := range all {
 		for meter, amount := range map[string]float64{"input": v.input, "output": v.output} {
-			fmt.Fprintf(&b, "  - {provider: %s, model: %s, meter: %s, amount: \"%g\", currency: USD}\n", v.name, v.name, meter, amount)
+			fmt.Fprintf(&b, "  - {name: %s/%s, provider: %s, model: %s, meter: %s, amount: \"%g\", currency: USD}\n", v.name, meter, v.name, v.name, meter, amount)
 		}
 	}
 	return b.String() + scenarioPolicies

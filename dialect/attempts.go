@@ -62,18 +62,27 @@ const (
 	longestWait   = 10 * time.Second // callers and their clients know better what to do with a longer one
 )
 
-// NewPlan makes the plan of a call at targets whose attempts are limited so. Envoy gives an attempt up after
-// silence, or earlier if the limits say so.
-func NewPlan(start time.Time, limits logos.AttemptLimits, silence time.Duration, targets []PlanTarget) Plan {
-	p := Plan{Start: start, Max: triesOfTarget * len(targets), Total: limits.TotalTime, Wait: longestWait, Silence: silence, Targets: targets}
+// ConnectTimeout is after what Envoy gives up a connection. A target that it is lost on is not tried again.
+const ConnectTimeout = 10 * time.Second
+
+// PlanBounds is what Envoy does with calls whatever their plan says.
+type PlanBounds struct {
+	FirstByte time.Duration // an attempt without an answer is given up
+	Idle      time.Duration // a call in which nothing happens is ended
+}
+
+// NewPlan makes the plan of a call at targets whose attempts are limited so.
+func NewPlan(start time.Time, limits logos.AttemptLimits, bounds PlanBounds, targets []PlanTarget) Plan {
+	p := Plan{Start: start, Max: triesOfTarget * len(targets), Total: limits.TotalTime, Wait: longestWait, Silence: bounds.FirstByte, Targets: targets}
 	if limits.Max > 0 {
 		p.Max = min(p.Max, limits.Max)
 	}
 	if limits.TotalTime > 0 {
 		p.Wait = limits.TotalTime
 	}
+	p.Wait = min(p.Wait, bounds.Idle/2) // Envoy may wait half as long again
 	if limits.FirstToken > 0 {
-		p.Silence, p.awaitsBody = min(silence, limits.FirstToken), true
+		p.Silence, p.awaitsBody = min(p.Silence, limits.FirstToken), true
 	}
 	has := conditions(limits.On)
 	p.ServerError, p.RateLimited, p.Silent, p.TooLong = has(logos.RetryServerError), has(logos.RetryRateLimited), has(logos.RetrySilent), has(logos.RetryContextLength)

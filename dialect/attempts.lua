@@ -14,8 +14,10 @@ local AGAIN, AGAIN_IN = "x-logos-again", "x-logos-again-in"
 -- An error answer that is longer than this is passed on unread.
 local MAX_ERROR = 65536
 
--- Milliseconds by which Envoy's timers may seem to be early.
+-- Milliseconds by which Envoy's timers may seem to be early; after which it gives up a connection, and by when it
+-- has done so. What ends then may be a reset as well, which is rare, and does no harm.
 local EARLY = 10
+local CONNECT, CONNECTED = 10000, 10200
 
 -- What providers say of a prompt that is too long for the model: in the order below OpenAI and Azure; vLLM and
 -- OpenAI; Anthropic twice; llama.cpp twice; SGLang and vLLM twice; Gemini.
@@ -63,7 +65,8 @@ local function read_state(metadata, plan)
   return state
 end
 
--- choose returns the next target and the milliseconds to wait for it, or nil. Envoy may wait half as long again.
+-- choose returns the next target and the milliseconds to wait for it, or nil. Envoy waits whole seconds, and up to
+-- half as long again.
 local function choose(plan, state, now, again)
   if state.made >= plan.max or plan.total > 0 and now - plan.start >= plan.total then return nil end
   if again and state.tries[state.at] < 2 then return state.at, 0 end
@@ -71,7 +74,7 @@ local function choose(plan, state, now, again)
   for i, tries in ipairs(state.tries) do
     if state.out[i] == 0 and tries == 0 then return i, 0 end
     if state.out[i] == 0 and tries == 1 and state.from[i] > 0 then
-      local w = math.max(0, state.from[i] - now)
+      local w = math.ceil(math.max(0, state.from[i] - now) / 1000) * 1000
       if not wait or w < wait then best, wait = i, w end
     end
   end
@@ -81,10 +84,12 @@ end
 
 -- after_silence chooses after a target that did not answer. Only an answer can make Envoy wait.
 local function after_silence(plan, state, now)
-  local silent = now - state.begun >= plan.silence - EARLY
-  if silent then state.out[state.at] = 1 end
+  local took = now - state.begun
+  local silent = took >= plan.silence - EARLY
+  local gone = silent or took >= CONNECT - EARLY and took < CONNECTED
+  if gone then state.out[state.at] = 1 end
   local target, wait
-  if string.find(plan.on, silent and "s" or "n", 1, true) then target, wait = choose(plan, state, now, not silent) end
+  if string.find(plan.on, silent and "s" or "n", 1, true) then target, wait = choose(plan, state, now, not gone) end
   if wait == 0 then return target, silent end
   return nil, silent
 end
@@ -171,7 +176,7 @@ local function after(handle, headers, kind)
   metadata:set(STATE, "state", state)
   headers:replace(AGAIN, "1")
   headers:remove(AGAIN_IN)
-  if wait > 0 then headers:replace(AGAIN_IN, tostring(math.ceil(wait / 1000))) end
+  if wait > 0 then headers:replace(AGAIN_IN, tostring(wait / 1000)) end
   -- From a provider behind another Envoy: ours would make no other attempt.
   headers:remove("x-envoy-ratelimited")
 end

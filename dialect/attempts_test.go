@@ -22,6 +22,7 @@ func TestPlansFollowLimits(t *testing.T) {
 		{logos.AttemptLimits{}, "4 0 10000 900000 nelsx", 7, "reset,connect-failure"},
 		{logos.AttemptLimits{Max: 1}, "1 0 10000 900000 nelsx", 0, "reset,connect-failure"},
 		{logos.AttemptLimits{Max: 9, TotalTime: time.Minute}, "4 60000 60000 900000 nelsx", 7, "reset,connect-failure"},
+		{logos.AttemptLimits{TotalTime: time.Hour}, "4 3600000 300000 900000 nelsx", 7, "reset,connect-failure"},
 		{logos.AttemptLimits{FirstToken: time.Second}, "4 0 10000 1000 nelsxh", 7, "reset,connect-failure"},
 		{logos.AttemptLimits{FirstToken: time.Hour}, "4 0 10000 900000 nelsxh", 7, "reset,connect-failure"},
 		{logos.AttemptLimits{On: []logos.RetryCondition{}}, "4 0 10000 900000 ", 7, ""},
@@ -32,7 +33,7 @@ func TestPlansFollowLimits(t *testing.T) {
 		{logos.AttemptLimits{On: []logos.RetryCondition{logos.RetrySilent, logos.RetryConnectFailure}}, "4 0 10000 900000 s", 7, "reset,connect-failure"},
 		{logos.AttemptLimits{On: []logos.RetryCondition{logos.RetryServerError, logos.RetryContextLength}}, "4 0 10000 900000 ex", 7, ""},
 	} {
-		p := dialect.NewPlan(start, c.limits, 15*time.Minute, targets)
+		p := dialect.NewPlan(start, c.limits, dialect.PlanBounds{FirstByte: 15 * time.Minute, Idle: 10 * time.Minute}, targets)
 		want := "1795580605739 " + c.want + ";d1-c1-f8 8192 d2-c1-00 0"
 		if got := p.Encode(); got != want || p.MaxRetries() != c.retries || p.RetryOn() != c.on {
 			t.Errorf("%+v: the plan is %q with %d retries on %q, want %q, %d and %q", c.limits, got, p.MaxRetries(), p.RetryOn(), want, c.retries, c.on)
@@ -49,6 +50,7 @@ func TestLuaUsesTheNamesThatOthersKnow(t *testing.T) {
 		}
 	}
 	for _, want := range []string{
+		fmt.Sprintf("local CONNECT, CONNECTED = %d, ", dialect.ConnectTimeout.Milliseconds()),
 		fmt.Sprintf("local AGAIN, AGAIN_IN = %q, %q", dialect.AgainHeader, dialect.AgainInHeader),
 		fmt.Sprintf("decision[%q]", dialect.PlanKey), fmt.Sprintf("metadata:set(STATE, %q", dialect.AttemptsMade),
 	} {

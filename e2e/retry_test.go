@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
 const (
@@ -26,6 +28,7 @@ type fault struct {
 	windows   []int64 // of their models, where they differ
 	policy    object  // what a policy says of attempts
 	stream    bool
+	bytes     int    // that the prompt has, at least
 	want      string // what the caller gets: the status, and the error code or what was wrong with the answer
 	attempts  []int  // that each provider sees
 	unseen    int    // attempts that none sees
@@ -34,21 +37,21 @@ type fault struct {
 }
 
 // firstByteLimit and idleLimit are those of the gateway that the suite runs on.
-const firstByteLimit, idleLimit = 800 * time.Millisecond, 3 * time.Second
+const firstByteLimit, idleLimit = 1200 * time.Millisecond, 3 * time.Second
 
 // notSooner says that the second attempt at the first provider came after d, and not much later.
 func notSooner(d time.Duration) func(*testing.T, *reply, [][]time.Duration) {
 	return func(t *testing.T, _ *reply, at [][]time.Duration) {
-		if again := at[0][1] - at[0][0]; again < d || again > 2*d {
+		if again := at[0][1] - at[0][0]; again < d || again > 2*d+time.Second {
 			t.Errorf("the second attempt came after %v, asked for was %v", again, d)
 		}
 	}
 }
 
-// atOnce says that the call took less than half a second.
+// atOnce says that no attempt had to wait.
 func atOnce(t *testing.T, r *reply, at [][]time.Duration) {
 	for _, p := range at {
-		if len(p) > 0 && p[len(p)-1] > 500*time.Millisecond {
+		if len(p) > 0 && p[len(p)-1] > 900*time.Millisecond {
 			t.Errorf("an attempt came after %v", p)
 		}
 	}
@@ -69,6 +72,9 @@ func faults(t *testing.T) []fault {
 			}
 		}},
 		{name: "429 with Retry-After as a date, one target", providers: one(status(429, "retry-after: "+time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)), ok()), want: "429 some_code", attempts: []int{1}, end: "upstream_error"},
+		{name: "429 with a date that comes, one target", providers: one(act{"429, retry-after: in a second", func(p *provider, w http.ResponseWriter, a asked) {
+			status(429, "retry-after: "+time.Now().Add(time.Second).UTC().Format(http.TimeFormat)).do(p, w, a)
+		}}, ok()), want: "200", attempts: []int{2}, end: "ok"},
 		{name: "429 with a date that is past, one target", providers: one(status(429, "retry-after: "+time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)), ok()), want: "200", attempts: []int{2}, end: "ok", check: atOnce},
 		{name: "429 without a time, one target", providers: one(status(429), ok()), want: "429 some_code", attempts: []int{1}, end: "upstream_error"},
 		{name: "429 with Retry-After, and a target that fails", providers: [][]act{{status(429, "retry-after: 1"), ok()}, {status(500)}}, want: "200", attempts: []int{2, 2}, end: "ok", check: notSooner(time.Second)},
@@ -79,8 +85,9 @@ func faults(t *testing.T) []fault {
 		{name: "two resets", providers: [][]act{{reset()}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok", check: atOnce},
 		{name: "resets everywhere", providers: [][]act{{reset()}, {reset()}}, want: "503 upstream_unavailable", attempts: []int{2, 2}, end: "upstream_error"},
 		{name: "a reset, then 500", providers: [][]act{{reset(), status(500)}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok"},
+		{name: "a reset, then 503, then another, with 2 MB", bytes: 2 << 20, providers: [][]act{{reset(), status(503)}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok"},
 		{name: "a silent target", providers: [][]act{{silence(t)}, {ok()}}, want: "200", attempts: []int{1, 1}, end: "ok", check: func(t *testing.T, _ *reply, at [][]time.Duration) {
-			if at[1][0] < firstByteLimit || at[1][0] > firstByteLimit+500*time.Millisecond {
+			if at[1][0] < firstByteLimit || at[1][0] > firstByteLimit+time.Second {
 				t.Errorf("the next target is asked at %v", at[1])
 			}
 		}},
@@ -88,6 +95,7 @@ func faults(t *testing.T) []fault {
 		{name: "silence everywhere", providers: [][]act{{silence(t)}, {silence(t)}}, want: "504 upstream_timeout", attempts: []int{1, 1}, end: "timeout"},
 		{name: "a reset, then silence", providers: [][]act{{reset(), silence(t)}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok"},
 		{name: "a malformed request", providers: [][]act{{status(400)}, {ok()}}, want: "400 some_code", attempts: []int{1, 0}, end: "rejected"},
+		{name: "a malformed request, with headers that are the gateway's", providers: [][]act{{status(400, "x-logos-again: 1", "x-logos-again-in: 1")}, {ok()}}, want: "400 some_code", attempts: []int{1, 0}, end: "rejected"},
 		{name: "a refusal of the content", providers: [][]act{{refusal(400, refusedContent)}, {ok()}}, want: "400 content_filter", attempts: []int{1, 0}, end: "rejected"},
 		{name: "an unknown model", providers: [][]act{{status(404)}, {ok()}}, want: "404 some_code", attempts: []int{1, 0}, end: "rejected"},
 		{name: "too long for two of three windows", windows: []int64{8192, 8192, 128000}, providers: [][]act{{refusal(400, tooLongOpenAI)}, {ok()}, {ok()}}, want: "200", attempts: []int{1, 0, 1}, end: "ok", check: atOnce},
@@ -117,7 +125,7 @@ func policyFaults(t *testing.T) []fault {
 	}
 	later := func(d time.Duration) func(*testing.T, *reply, [][]time.Duration) {
 		return func(t *testing.T, _ *reply, at [][]time.Duration) {
-			if at[1][0] < d || at[1][0] > d+400*time.Millisecond {
+			if at[1][0] < d || at[1][0] > d+time.Second {
 				t.Errorf("the next target is asked at %v", at[1])
 			}
 		}
@@ -132,7 +140,7 @@ func policyFaults(t *testing.T) []fault {
 			<-time.After(700 * time.Millisecond)
 			ok().do(p, w, a)
 		}}}, {ok()}}, want: "200", attempts: []int{1, 0}, end: "ok"},
-		{name: "no policy: headers, tokens after the first-byte limit", stream: true, providers: [][]act{{headers(time.Second)}, {streams}}, want: "200", attempts: []int{1, 0}, end: "ok"},
+		{name: "no policy: headers, tokens after the first-byte limit", stream: true, providers: [][]act{{headers(1500 * time.Millisecond)}, {streams}}, want: "200", attempts: []int{1, 0}, end: "ok"},
 		{name: "max 1: 503", policy: object{"max": 1}, providers: [][]act{{status(503)}, {ok()}}, want: "503 some_code", attempts: []int{1, 0}, end: "upstream_error"},
 		{name: "max 3: 500 everywhere", policy: object{"max": 3}, providers: [][]act{{status(500)}, {status(500)}, {ok()}}, want: "500 some_code", attempts: []int{2, 1, 0}, end: "upstream_error"},
 		{name: "max 1: a reset", policy: object{"max": 1}, providers: [][]act{{reset()}, {ok()}}, want: "503 upstream_unavailable", attempts: []int{1, 0}, end: "upstream_error"},
@@ -146,6 +154,7 @@ func policyFaults(t *testing.T) []fault {
 		{name: "on silent: a reset", policy: on("silent"), providers: [][]act{{reset()}, {ok()}}, want: "503 upstream_unavailable", attempts: []int{1, 0}, end: "upstream_error"},
 		{name: "total_time 0.3 s: silence", policy: object{"total_time": "0.3s"}, providers: [][]act{{silence(t)}, {ok()}}, want: "504 upstream_timeout", attempts: []int{1, 0}, end: "timeout"},
 		{name: "total_time 1 s: 429 with Retry-After 1, one target", policy: object{"total_time": "1s"}, providers: [][]act{{status(429, "retry-after: 1"), ok()}}, want: "429 some_code", attempts: []int{1}, end: "upstream_error", check: atOnce},
+		{name: "total_time 1.2 s: 429 with retry-after-ms 700, one target", policy: object{"total_time": "1.2s"}, providers: [][]act{{status(429, "retry-after-ms: 700"), ok()}}, want: "429 some_code", attempts: []int{1}, end: "upstream_error", check: atOnce},
 		{name: "total_time 2 s: 429 with Retry-After 1, one target", policy: object{"total_time": "2s"}, providers: [][]act{{status(429, "retry-after: 1"), ok()}}, want: "200", attempts: []int{2}, end: "ok", check: notSooner(time.Second)},
 	}
 }
@@ -163,9 +172,16 @@ func got(r *reply) string {
 	return fmt.Sprint(r.status)
 }
 
+// A played is a line whose call is made or being made.
+type played struct {
+	fault
+	scripts []*script
+	reply   *reply
+}
+
 // play sets a line up and returns what makes its call. Where windows are given, each provider has a model of its
 // own, and the call leaves the choice to the gateway.
-func (g *gateway) play(t *testing.T, n int, f fault) (call func(t *testing.T) (*reply, []*script)) {
+func (g *gateway) play(t *testing.T, n int, f fault) (p *played, call func()) {
 	var scripts []*script
 	var targets []target
 	for i, acts := range f.providers {
@@ -185,11 +201,13 @@ func (g *gateway) play(t *testing.T, n int, f fault) (call func(t *testing.T) (*
 	if f.policy != nil {
 		g.administer("POST", "policies", object{"name": model, "level": "access_profile", "project": "default", "access_profile": profile, "attempts": f.policy})
 	}
-	return func(t *testing.T) (*reply, []*script) {
+	p = &played{fault: f, scripts: scripts}
+	return p, func() {
 		for _, s := range scripts {
 			s.starts()
 		}
-		return g.of(t).call("POST", "/v1/chat/completions", chatBody(model, f.stream), "x-logos-profile: "+profile), scripts
+		body := strings.Replace(chatBody(model, f.stream), "Say something.", "Say something."+strings.Repeat(" please", f.bytes/7), 1)
+		p.reply = g.call("POST", "/v1/chat/completions", body, "x-logos-profile: "+profile, dialect.ClusterHeader+": "+dialect.BetweenAttempts, "x-envoy-max-retries: 0", "x-envoy-retry-on: 5xx")
 	}
 }
 
@@ -211,50 +229,56 @@ func (g *gateway) connectEach(profile string, targets []target, windows []int64)
 // TestFaults plays what providers do wrong, on an Envoy, and prints what became of it.
 func TestFaults(t *testing.T) {
 	g := start(t, map[string]string{"LOGOS_FIRST_BYTE_TIMEOUT": firstByteLimit.String(), "LOGOS_IDLE_TIMEOUT": idleLimit.String()})
-	lines := append(faults(t), policyFaults(t)...)
-	calls := make([]func(*testing.T) (*reply, []*script), len(lines))
-	for i, f := range lines {
-		calls[i] = g.play(t, i, f)
+	var lines []*played
+	var calls []func()
+	for i, f := range append(faults(t), policyFaults(t)...) {
+		p, call := g.play(t, i, f)
+		lines, calls = append(lines, p), append(calls, call)
 	}
 	g.waitRevision()
-	var mu sync.Mutex
-	rows := make([]string, len(lines))
-	t.Run("lines", func(t *testing.T) {
-		for i, f := range lines {
-			t.Run(f.name, func(t *testing.T) {
-				t.Parallel()
-				row := g.expectFault(t, f, calls[i])
-				mu.Lock()
-				defer mu.Unlock()
-				rows[i] = row
-			})
-		}
-	})
+	var wg sync.WaitGroup
+	for _, call := range calls {
+		wg.Go(call)
+	}
+	wg.Wait()
+	var rows []string
+	for _, p := range lines {
+		t.Run(p.name, func(t *testing.T) { rows = append(rows, g.of(t).expectFault(p)) })
+	}
 	t.Logf("\n| fault | the providers saw | the caller got | on record |\n|---|---|---|---|\n%s", strings.Join(rows, "\n"))
 }
 
-// expectFault makes the call of a line, and checks and describes what became of it.
-func (g *gateway) expectFault(t *testing.T, f fault, call func(*testing.T) (*reply, []*script)) (row string) {
-	r, scripts := call(t)
+// expectFault checks and describes what became of a line.
+func (g *gateway) expectFault(p *played) (row string) {
+	t, r := g.t, p.reply
 	var attempts []int
 	var at [][]time.Duration
 	var saw []string
-	total := f.unseen
-	for i, s := range scripts {
+	total := p.unseen
+	for i, s := range p.scripts {
 		n, text, when := s.saw()
 		attempts, at, total = append(attempts, n), append(at, when), total+n
+		s.mustNotHold(t, "x-logos", "x-envoy", dialect.BetweenAttempts)
+		for _, a := range s.requests() {
+			if len(a.body) < p.bytes || !strings.HasSuffix(string(a.body), "}") {
+				t.Errorf("%c got %d bytes", 'A'+i, len(a.body))
+			}
+		}
 		if text != "" {
 			saw = append(saw, fmt.Sprintf("%c: %s", 'A'+i, text))
 		}
 	}
-	if got(r) != f.want || !slices.Equal(attempts, f.attempts) {
-		t.Errorf("the caller got %q (%v), providers saw %v; want %q and %v", got(r), r, saw, f.want, f.attempts)
-	} else if f.check != nil {
-		f.check(t, r, at)
+	if got(r) != p.want || !slices.Equal(attempts, p.attempts) {
+		t.Errorf("the caller got %q (%v), providers saw %v; want %q and %v", got(r), r, saw, p.want, p.attempts)
+	} else if p.check != nil {
+		p.check(t, r, at)
 	}
-	rec := g.of(t).record(r.id())
-	if rec.EndReason != f.end || len(rec.Attempts) != total || r.header.Get("x-logos-attempts") != fmt.Sprint(total) {
-		t.Errorf("on record %+v, %s attempts in the header, want %s after %d", rec, r.header.Get("x-logos-attempts"), f.end, total)
+	if r.header.Get(dialect.AgainHeader)+r.header.Get(dialect.AgainInHeader) != "" {
+		t.Errorf("the caller got the headers %v", r.header)
 	}
-	return fmt.Sprintf("| %s | %s | %s | %s after %d |", f.name, strings.Join(saw, "<br>"), got(r), rec.EndReason, len(rec.Attempts))
+	rec := g.record(r.id())
+	if rec.EndReason != p.end || len(rec.Attempts) != total || r.header.Get("x-logos-attempts") != fmt.Sprint(total) {
+		t.Errorf("on record %+v, %s attempts in the header, want %s after %d", rec, r.header.Get("x-logos-attempts"), p.end, total)
+	}
+	return fmt.Sprintf("| %s | %s | %s | %s after %d |", p.name, strings.Join(saw, "<br>"), got(r), rec.EndReason, len(rec.Attempts))
 }

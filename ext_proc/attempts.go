@@ -25,7 +25,7 @@ func (c *call) plan(d *logos.Decision, limits logos.AttemptLimits) *dialect.Plan
 			at[i].Window = m.ContextWindow
 		}
 	}
-	p := dialect.NewPlan(c.server.cfg.Now(), limits, c.server.cfg.FirstByteTimeout, at)
+	p := dialect.NewPlan(c.server.cfg.Now(), limits, dialect.PlanBounds{FirstByte: c.server.cfg.FirstByteTimeout, Idle: c.server.cfg.IdleTimeout}, at)
 	return &p
 }
 

@@ -245,7 +245,7 @@ func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*
 	}
 	c.outcome = "sent"
 	if sent := c.server.cfg.Sent; sent != nil {
-		sent(d)
+		sent(c.id, d)
 	}
 	return c.dispatch(d, encoded, rewrites, plan)
 }

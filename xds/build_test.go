@@ -174,7 +174,7 @@ func TestOnlyTheListenerDependsOnTheProcess(t *testing.T) {
 	if !bytes.Equal(oneRest, twoRest) {
 		t.Error("two processes have other clusters, routes or secrets")
 	}
-	if !bytes.Equal(bytes.ReplaceAll(one, []byte("epoch-1"), []byte("epoch-2")), two) || bytes.Count(one, []byte(xds.AccessLogName("epoch-1"))) != 2 {
+	if !bytes.Equal(bytes.ReplaceAll(one, []byte("epoch-1"), []byte("epoch-2")), two) || bytes.Count(one, []byte(xds.AccessLogName("epoch-1"))) != 2 || bytes.Count(one, []byte(xds.LiveLogName("epoch-1"))) != 1 {
 		t.Error("the listeners of two processes differ in more than the epoch, or don't log calls and attempts to its file")
 	}
 }

@@ -31,8 +31,7 @@ import (
 )
 
 const (
-	httpOptions    = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-	connectTimeout = 10 * time.Second
+	httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 	// Providers drop idle connections after a minute or more; leaving them first avoids most resets.
 	upstreamIdle = 50 * time.Second
 )
@@ -69,7 +68,7 @@ func credentialHeaders(targets []*logos.Target) []string {
 // add; certificates are checked against the host's name whatever its addresses are.
 func (b *builder) cluster(t *logos.Target) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
-		Name: t.Cluster, AltStatName: t.StatName(), ConnectTimeout: seconds(connectTimeout),
+		Name: t.Cluster, AltStatName: t.StatName(), ConnectTimeout: seconds(dialect.ConnectTimeout),
 		CircuitBreakers: thresholds,
 		Metadata:        clusterMetadata(b.o.Namespace, t),
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{

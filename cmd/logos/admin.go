@@ -129,8 +129,8 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.loaded, nil // the last good one, if the files are being replaced
 }
 
-// health asks the serve beside it, for images that have no other program.
-func health(ctx context.Context, s *settings, _ *zap.Logger) error {
+// askHealth asks the serve beside it, for images that have no other program.
+func askHealth(ctx context.Context, s *settings, _ *zap.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	status, _, err := get(ctx, s, "/healthz")

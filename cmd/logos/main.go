@@ -135,7 +135,7 @@ func find(name string, flags *flag.FlagSet, stdout io.Writer) command {
 	case "ledger rerate":
 		return rerateCommand(flags, stdout)
 	case "health":
-		return health
+		return askHealth
 	}
 	return nil
 }
