@@ -23,6 +23,7 @@ var forbidden = []struct {
 	{"billing", "net/http", "rating is pure"},
 	{"billing", module + "/policy", "what calls cost does not depend on what we decide"},
 	{"billing", module + "/sql", "rating is pure"},
+	{"billing", module + "/billing/catalogue", "what calls cost does not depend on others' lists"},
 	{"policy", module + "/sql", "deciding is pure"},
 	{"ext_proc", module + "/sql", "the request path makes no database call"},
 	{"ext_proc", module + "/xds", "what ext_proc needs of Envoy's state comes as a function"},

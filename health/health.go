@@ -39,16 +39,18 @@ const (
 // A Monitor watches the targets of one gateway. Its methods may be called from any goroutine, except where they
 // say otherwise.
 type Monitor struct {
-	now     func() time.Time
-	targets atomic.Pointer[map[string]*target] // by cluster; replaced as a whole
-	calls   calls
-	outputs outputs
-	metrics *metrics
+	now       func() time.Time
+	firstByte time.Duration
+	targets   atomic.Pointer[map[string]*target] // by cluster; replaced as a whole
+	calls     calls
+	outputs   outputs
+	metrics   *metrics
 }
 
-// New makes a monitor that knows no targets yet.
-func New(log *zap.Logger, reg prometheus.Registerer) *Monitor {
-	m := &Monitor{now: time.Now, calls: calls{open: make(map[logos.CallID]*openCall)}, metrics: newMetrics(log, reg)}
+// New makes a monitor that knows no targets yet. firstByte is for how long attempts may be silent, before they
+// are left whatever policies say.
+func New(firstByte time.Duration, log *zap.Logger, reg prometheus.Registerer) *Monitor {
+	m := &Monitor{now: time.Now, firstByte: firstByte, calls: calls{open: make(map[logos.CallID]*openCall)}, metrics: newMetrics(log, reg)}
 	m.targets.Store(&map[string]*target{})
 	return m
 }

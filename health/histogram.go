@@ -28,7 +28,7 @@ func (s *shape) index(v float64) int {
 	if !(v > s.low) {
 		return 0
 	}
-	return min(s.buckets-1, int(math.Log(v/s.low)/math.Log(s.ratio)))
+	return int(min(float64(s.buckets-1), math.Log(v/s.low)/math.Log(s.ratio)))
 }
 
 // bound returns the lower bound of a bucket.

@@ -143,8 +143,7 @@ func (m *Monitor) finish(t *target, call *openCall, s *logos.AttemptSign, now ti
 	case bad:
 		m.tell(t, t.breaker.fail(now, s.Start, BreakerOpen, false), BreakerOpen)
 	case silent:
-		// A caller's policy may leave a target sooner than it usually answers.
-		if limit := t.pace.patience(call.kind, call.class); !call.overdue && (call.unknown || s.Age >= max(limit, tooLong)) {
+		if !call.overdue && m.tooSilent(t, call, s.Age) {
 			m.tell(t, t.breaker.fail(now, s.Start, BreakerOpen, true), BreakerOpen)
 		}
 	case limited:
@@ -157,6 +156,19 @@ func (m *Monitor) finish(t *target, call *openCall, s *logos.AttemptSign, now ti
 	}
 	return o
 }
+
+// tooSilent says whether an attempt that was left was silent for long enough to be a failure of the target. A
+// policy may leave one sooner than it usually answers.
+func (m *Monitor) tooSilent(t *target, call *openCall, age time.Duration) bool {
+	limit := tooLong
+	if !call.unknown {
+		limit = max(limit, t.pace.patience(call.kind, call.class))
+	}
+	return age >= min(limit, m.firstByte-early)
+}
+
+// early is by how much Envoy's timers may seem to be early.
+const early = 10 * time.Millisecond
 
 // accept, limitAll and refuse take what an attempt says of its credential.
 func (m *Monitor) accept(t *target, s *logos.AttemptSign, now time.Time) {

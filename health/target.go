@@ -70,7 +70,7 @@ func (d *deployment) load(limit int) float64 {
 func (d *deployment) learn(well bool) {
 	now, was := d.calls.Load(), d.carried.Load()
 	switch {
-	case well && now > was:
+	case well && now >= was:
 		d.carried.Store(now)
 	case was > unlimitedCalls/2:
 		d.carried.Store(was - was/1024 - 1)

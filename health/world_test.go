@@ -63,7 +63,7 @@ func around(median time.Duration) func(*rand.Rand) time.Duration {
 
 func newWorld(t *testing.T, seed uint64, medians ...time.Duration) *world {
 	t.Helper()
-	w := &world{t: t, m: New(zap.NewNop(), prometheus.NewRegistry()), rand: rand.New(rand.NewPCG(seed, 1)), incumbent: -1,
+	w := &world{t: t, m: New(15*time.Minute, zap.NewNop(), prometheus.NewRegistry()), rand: rand.New(rand.NewPCG(seed, 1)), incumbent: -1,
 		now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	w.begun = w.now
 	w.m.now = func() time.Time { return w.now }
@@ -129,10 +129,14 @@ func (w *world) call() {
 	w.send(i)
 }
 
+func callID(n int) logos.CallID {
+	return logos.CallID(fmt.Sprintf("%08d-0000-4000-8000-000000000000", n))
+}
+
 func (w *world) send(i int) *attempt {
 	p := w.providers[i]
 	w.calls++
-	id := logos.CallID(fmt.Sprintf("%08d-0000-4000-8000-000000000000", w.calls))
+	id := callID(w.calls)
 	w.m.Begin(id, &logos.Decision{Stream: true, BodyBytes: 400, Targets: []logos.DecisionTarget{{Cluster: p.target.Cluster}}})
 	p.got = append(p.got, w.now)
 	p.open++

@@ -89,7 +89,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	defer g.envoy.Close()
 	g.egress = egress.NewBook(net.DefaultResolver, []string{s.listen, s.adminListen, s.envoyAdmin},
 		egress.Options{Linger: s.maxCall, File: filepath.Join(s.runDir, addressesFile)}, log, g.registry)
-	g.health = health.New(log, g.registry)
+	g.health = health.New(s.firstByte, log, g.registry)
 	g.xds = xds.NewServer(g.xdsOptions(), g.envoy, g.calls.Uses, log, g.registry)
 	g.service = api.NewService(g.store, g.force.wait, g.egress)
 	return g.run(ctx)
