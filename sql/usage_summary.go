@@ -98,10 +98,16 @@ func (s *Store) Summarize(ctx context.Context, in Scope, q SummaryQuery) (out []
 	return out, err
 }
 
+// forSums is how statements are planned that add up much: to compile one takes longer than to run it, and a plan for any
+// time and zone is of neither.
+const forSums = "select set_config('jit', 'off', true), set_config('plan_cache_mode', 'force_custom_plan', true), set_config('work_mem', '64MB', true)"
+
 func summarize(ctx context.Context, tx pgx.Tx, in Scope, q SummaryQuery) ([]*SummaryRow, error) {
-	// To compile a statement takes longer than to run it; where there is no usage, nothing else looks at the zone.
-	if _, err := tx.Exec(ctx, "select set_config('jit', 'off', true), set_config('work_mem', '64MB', true), now() at time zone $1", cmp.Or(q.Zone, "UTC")); err != nil {
-		return nil, q.refused(err)
+	if _, err := tx.Exec(ctx, forSums); err != nil {
+		return nil, fmt.Errorf("summarize usage: %w", err)
+	}
+	if _, err := tx.Exec(ctx, "select now() at time zone $1", cmp.Or(q.Zone, "UTC")); err != nil {
+		return nil, q.refused(err) // where there is no usage, nothing else looks at it
 	}
 	m := merger{q: q}
 	var err error

@@ -137,6 +137,9 @@ func (s *Store) recordedDays(ctx context.Context, from, to time.Time) ([]time.Ti
 
 func (s *Store) verifySome(ctx context.Context, from, to time.Time, c *Checked, found func(Finding)) error {
 	return pgx.BeginTxFunc(ctx, s.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, forSums); err != nil {
+			return err
+		}
 		var calls int64
 		if err := tx.QueryRow(ctx, "select count(*) from calls where start_at >= $1 and start_at < $2", from, to).Scan(&calls); err != nil {
 			return err
