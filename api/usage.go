@@ -21,9 +21,7 @@ const (
 	maxRecordDays  = 31         // by the calls themselves
 	defaultEvents  = 1000       // of one page of an export
 	byEndUser      = "end_user" // the dimension of calls alone
-	hours          = time.Hour  // what totals are of
 	unknownCost    = "unknown"  // in the place of an amount
-	timeLike       = "must be a time like 2026-11-01T00:00:00Z, of the years 1 to 9999"
 )
 
 // usageServer adds up what calls used and cost.
@@ -56,7 +54,7 @@ func summaryQuery(r *adminv1.SummarizeUsageRequest, now time.Time) (q store.Summ
 	if err := period(r.GetFrom(), r.GetTo(), &q.From, &q.To); err != nil {
 		return q, err
 	}
-	q.From, q.To = q.From.Truncate(hours), q.To.Add(hours-1).Truncate(hours)
+	q.From, q.To = q.From.Truncate(time.Hour), q.To.Add(time.Hour-1).Truncate(time.Hour)
 	days := maxSummaryDays
 	if slices.Contains(q.By, byEndUser) {
 		days = maxRecordDays
@@ -93,7 +91,7 @@ func period(from, to string, begin, end *time.Time) error {
 		}
 		t, err := time.Parse(time.RFC3339, x.text)
 		if err != nil || t.UTC().Year() < 1 || t.UTC().Year() > 9999 {
-			return invalid(x.field, timeLike)
+			return invalid(x.field, "must be a time like 2026-11-01T00:00:00Z, of the years 1 to 9999")
 		}
 		*x.at = t.UTC()
 	}
@@ -108,7 +106,7 @@ func usageRow(r *store.SummaryRow) *adminv1.UsageRow {
 		TeamId: r.IDs["team_id"], Team: r.Texts["team_id"], ProjectId: r.IDs["project_id"], Project: r.Texts["project_id"], ApiKeyId: r.IDs["api_key_id"], ApiKey: r.Texts["api_key_id"],
 		ProfileId: r.IDs["profile_id"], Profile: r.Texts["profile_id"], ModelId: r.IDs["model_id"], Model: r.Texts["model_id"], ProviderId: r.IDs["provider_id"], Provider: r.Texts["provider_id"],
 		DeploymentId: r.IDs["deployment_id"], Deployment: r.Texts["deployment_id"], Api: r.Texts["api"], EndReason: r.Texts["end_reason"], ServiceTier: r.Texts["service_tier"], EndUser: r.Texts[byEndUser],
-		Calls: r.Calls, Attempts: r.Attempts, UnpricedCalls: r.Unknown, Costs: usageCosts(r.Costs), FirstCall: timestamppb.New(r.First), LastCall: timestamppb.New(r.Last),
+		Calls: r.Calls, Attempts: r.Attempts, UnpricedCalls: r.Unknown, Costs: usageCosts(r.Costs),
 	}
 	if !r.Start.IsZero() {
 		m.Start = timestamppb.New(r.Start)

@@ -225,7 +225,7 @@ func summed(t *testing.T, s *store.Store, q store.SummaryQuery, group func(*stor
 // verified checks that the ledger adds up.
 func verified(t *testing.T, s *store.Store) {
 	t.Helper()
-	c, err := s.VerifyLedger(t.Context(), ledgerDay.AddDate(0, 0, -5), ledgerDay.AddDate(0, 0, 5), func(f store.Finding) { t.Errorf("%s: %s", f.Check, f.What) })
+	c, err := s.VerifyLedger(t.Context(), ledgerDay.AddDate(0, 0, -5), ledgerDay.AddDate(0, 0, 10), func(f store.Finding) { t.Errorf("%s: %s", f.Check, f.What) })
 	if err != nil || c.TotalsNotChecked {
 		t.Fatalf("%+v, %v", c, err)
 	}
@@ -427,4 +427,86 @@ func TestVerifyFindsPlantedFaults(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestBucketsAreTheSumsOfTheirHours compares what is read by days, and partly taken back, with the hours.
+func TestBucketsAreTheSumsOfTheirHours(t *testing.T) {
+	t.Parallel()
+	s, _ := pgtest.Store(t)
+	k := &bookkeeper{r: rand.New(rand.NewPCG(6, 5)), lines: make(map[lineKey]*ownLine)}
+	book := k.book(1)
+	for b := range 3 {
+		var batch logos.LogBatch
+		for n := range 400 {
+			c := k.call(b*1000 + n)
+			c.Decision.Start = ledgerDay.Add(time.Duration(k.r.Int64N(int64(9 * 24 * time.Hour)))).UnixMicro()
+			k.rate(c, book)
+			batch.Calls = append(batch.Calls, c)
+		}
+		if err := s.RecordCalls(t.Context(), gateway, batch); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.FoldUsage(t.Context(), ledgerDay.AddDate(0, 0, 4*(b+1)).Add(7*time.Hour)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	verified(t, s)
+	for range 150 {
+		from := ledgerDay.Add(time.Duration(k.r.IntN(120)) * time.Hour)
+		q := store.SummaryQuery{
+			From: from, To: from.Add(time.Duration(1+k.r.IntN(120)) * time.Hour), By: [][]string{nil, {"project_id"}}[k.r.IntN(2)],
+			Bucket: []string{"", "day", "week", "month"}[k.r.IntN(4)], Zone: []string{"", "Europe/Berlin", "Asia/Kolkata", "America/Los_Angeles", "Pacific/Kiritimati"}[k.r.IntN(5)],
+		}
+		hours := q
+		hours.Bucket = "hour"
+		want, got := folded(t, s, hours, q), folded(t, s, q, q)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%+v (-hours +buckets):\n%s", q, diff)
+		}
+	}
+}
+
+// folded adds up the rows of a summary by the buckets of another.
+func folded(t *testing.T, s *store.Store, q, by store.SummaryQuery) map[string]string {
+	t.Helper()
+	zone, err := time.LoadLocation(by.Zone)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, err := s.Summarize(t.Context(), store.Scope{}, q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type sum struct {
+		calls, unknown int64
+		cost, input    decimal.Decimal
+	}
+	all := make(map[string]*sum)
+	for _, r := range rows {
+		at := r.Start.In(zone)
+		begin := map[string]string{"": "", "day": at.Format(time.DateOnly), "month": at.Format("2006-01")}[by.Bucket]
+		if by.Bucket == "week" {
+			year, week := at.ISOWeek()
+			begin = fmt.Sprint(year, week)
+		}
+		key := fmt.Sprint(begin, " ", r.IDs["project_id"])
+		if all[key] == nil {
+			all[key] = &sum{}
+		}
+		x := all[key]
+		x.calls, x.unknown = x.calls+r.Calls, x.unknown+r.Unknown
+		for _, c := range r.Costs {
+			x.cost = x.cost.Add(c.Amount)
+		}
+		for _, m := range r.Meters {
+			if m.Meter == logos.MeterInput {
+				x.input = x.input.Add(m.Quantity)
+			}
+		}
+	}
+	out := make(map[string]string)
+	for key, x := range all {
+		out[key] = fmt.Sprint(x.calls, x.unknown, x.cost, x.input)
+	}
+	return out
 }

@@ -48,8 +48,7 @@ type sum struct{ column, of string }
 
 // totalSums are the sums over totals, of some meters.
 func totalSums(meters []logos.Meter) []sum {
-	out := []sum{{"calls", "sum(calls)::bigint"}, {"attempts", "sum(attempts)::bigint"}, {"unknown", "sum(unknown)::bigint"}, {"cost", "sum(cost)"}, {"adjusted", "sum(adjusted)"},
-		{"first_at", "min(first_at)"}, {"last_at", "max(last_at)"}}
+	out := []sum{{"calls", "sum(calls)::bigint"}, {"attempts", "sum(attempts)::bigint"}, {"unknown", "sum(unknown)::bigint"}, {"cost", "sum(cost)"}, {"adjusted", "sum(adjusted)"}}
 	for _, m := range meters {
 		for _, c := range meterColumns(m) {
 			out = append(out, sum{c, "sum(" + c + ")"})

@@ -72,7 +72,6 @@ type SummaryRow struct {
 	Calls, Attempts, Unknown int64
 	Costs                    []Cost // by currency
 	Meters                   []MeterSummary
-	First, Last              time.Time
 }
 
 // A Cost is an amount in a currency, and the part of it that adjustments make.
@@ -162,13 +161,14 @@ func (q SummaryQuery) sql(in Scope, buckets []time.Time, meters []logos.Meter) (
 	if filter != "" {
 		conditions = append(conditions, filter)
 	}
-	sums, source := selectSums(factSums(meters)), "("+factsSQL+") r"
-	if !q.ofRecords() {
-		sums, source = selectSums(totalSums(meters)), "("+q.totals(buckets, meters, &args)+") h join usage_series r on r.id = h.series_id"
-	}
-	bucket := "0"
-	if q.Bucket != "" {
-		bucket = "width_bucket(hour, " + args.add(buckets) + "::timestamptz[])"
+	var bucket, sums, source string
+	switch {
+	case !q.ofRecords():
+		bucket, sums, source = "h.bucket", selectSums(totalSums(meters)), "("+q.totals(buckets, meters, &args)+") h join usage_series r on r.id = h.series_id"
+	case q.Bucket == "":
+		bucket, sums, source = "0", selectSums(factSums(meters)), "("+factsSQL+") r"
+	default:
+		bucket, sums, source = "width_bucket(hour, "+args.add(buckets)+"::timestamptz[])", selectSums(factSums(meters)), "("+factsSQL+") r"
 	}
 	by := append([]string{"bucket", "currency"}, q.By...)
 	shown := []string{"g.*"}
@@ -183,39 +183,16 @@ func (q SummaryQuery) sql(in Scope, buckets []time.Time, meters []logos.Meter) (
 	}
 	groups := strings.Join(by, ", ")
 	return "select " + strings.Join(shown, ", ") + " from (select " + bucket + " as " + groups + ", " + sums + " from " + source + where + " group by " + groups +
-		") g order by " + strings.Join(append([]string{"bucket"}, append(slices.Clone(q.By), "currency")...), ", ") + " limit " + args.add(maxSummaryLines), args, nil
+		") g where " + something(meters) + " order by " + strings.Join(append([]string{"bucket"}, append(slices.Clone(q.By), "currency")...), ", ") + " limit " + args.add(maxSummaryLines), args, nil
 }
 
-// totals returns the rows that are to be added up: those of whole days, where a day is in one bucket, and else those
-// of hours.
-func (q SummaryQuery) totals(buckets []time.Time, meters []logos.Meter, args *arguments) string {
-	columns := []string{"series_id", "currency"}
-	for _, s := range totalSums(meters) {
-		columns = append(columns, s.column)
+// something is the condition that a row has anything: where hours are taken back from a day, nothing may be left.
+func something(meters []logos.Meter) string {
+	out := "g.calls <> 0 or g.attempts <> 0 or g.unknown <> 0 or g.cost <> 0 or g.adjusted <> 0"
+	for _, m := range meters {
+		out += " or g." + string(m) + " <> 0"
 	}
-	list := strings.Join(columns, ", ")
-	hours := "select h.hour, " + list + " from usage_hours h where h.hour >= $1 and h.hour < $2"
-	first, end, parted := q.days(buckets)
-	if int(end.Sub(first)/day) <= len(parted) {
-		return hours
-	}
-	from, to, apart := args.add(first), args.add(end), args.add(parted)
-	return "select day as hour, " + list + " from usage_days where day >= " + from + " and day < " + to + " and day <> all (" + apart + "::timestamptz[])" +
-		" union all " + hours + " and h.gateway <> '' and h.hour >= " + from + " and h.hour < " + to + " and date_trunc('day', h.hour, 'UTC') <> all (" + apart + "::timestamptz[])" +
-		" union all select h.hour, " + list + " from unnest(" + apart + "::timestamptz[]) as p (day) join usage_hours h on h.hour >= p.day and h.hour < p.day + interval '24 hours' where h.hour >= $1 and h.hour < $2"
-}
-
-// days returns the days in UTC that the query is about, and those of them of which it needs the hours: since a bucket
-// begins in them, or since it is about a part of them.
-func (q SummaryQuery) days(buckets []time.Time) (first, end time.Time, parted []time.Time) {
-	first, end = q.From.UTC().Truncate(day), q.To.UTC().Add(day-1).Truncate(day)
-	parted = []time.Time{} // not null, which nothing differs from
-	for _, at := range append([]time.Time{q.From, q.To}, buckets...) {
-		if d := at.UTC().Truncate(day); at.After(d) && !at.Before(q.From) && !at.After(q.To) && !slices.ContainsFunc(parted, d.Equal) {
-			parted = append(parted, d)
-		}
-	}
-	return first, end, parted
+	return "(" + out + ")"
 }
 
 // ofRecords says whether the calls themselves must be looked at.
@@ -272,7 +249,6 @@ type scanned struct {
 	texts, names   []string
 	counts         [3]int64
 	cost, adjusted pgtype.Numeric
-	first, last    time.Time
 	meters         []pgtype.Numeric
 }
 
@@ -288,7 +264,7 @@ func (m *merger) scan(rows pgx.Rows) error {
 			into, named = append(into, &r.ids[i]), append(named, &r.names[i])
 		}
 	}
-	into = append(into, &r.counts[0], &r.counts[1], &r.counts[2], &r.cost, &r.adjusted, &r.first, &r.last)
+	into = append(into, &r.counts[0], &r.counts[1], &r.counts[2], &r.cost, &r.adjusted)
 	for i := range r.meters {
 		into = append(into, &r.meters[i])
 	}
@@ -301,7 +277,7 @@ func (m *merger) scan(rows pgx.Rows) error {
 
 // add merges a row into that of its group, which comes right before if there is one.
 func (m *merger) add(r *scanned) {
-	row := &SummaryRow{IDs: make(map[string]int64), Texts: make(map[string]string), First: r.first, Last: r.last}
+	row := &SummaryRow{IDs: make(map[string]int64), Texts: make(map[string]string)}
 	if r.bucket > 0 {
 		row.Start = m.buckets[r.bucket-1]
 	}
@@ -322,12 +298,6 @@ func (m *merger) add(r *scanned) {
 
 func (row *SummaryRow) merge(r *scanned, meters []logos.Meter) {
 	row.Calls, row.Attempts, row.Unknown = row.Calls+r.counts[0], row.Attempts+r.counts[1], row.Unknown+r.counts[2]
-	if r.first.Before(row.First) {
-		row.First = r.first
-	}
-	if r.last.After(row.Last) {
-		row.Last = r.last
-	}
 	if r.currency != "" {
 		row.Costs = append(row.Costs, Cost{r.currency, amount(r.cost), amount(r.adjusted)})
 	}

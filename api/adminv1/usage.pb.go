@@ -193,11 +193,8 @@ type UsageRow struct {
 	// Calls whose cost is not known, as a price is missing.
 	UnpricedCalls int64 `protobuf:"varint,22,opt,name=unpriced_calls,json=unpricedCalls,proto3" json:"unpriced_calls,omitempty"`
 	// By currency, as far as it is known.
-	Costs  []*UsageCost  `protobuf:"bytes,23,rep,name=costs,proto3" json:"costs,omitempty"`
-	Meters []*UsageMeter `protobuf:"bytes,24,rep,name=meters,proto3" json:"meters,omitempty"`
-	// Starts of the first and the last call.
-	FirstCall     *timestamppb.Timestamp `protobuf:"bytes,25,opt,name=first_call,json=firstCall,proto3" json:"first_call,omitempty"`
-	LastCall      *timestamppb.Timestamp `protobuf:"bytes,26,opt,name=last_call,json=lastCall,proto3" json:"last_call,omitempty"`
+	Costs         []*UsageCost  `protobuf:"bytes,23,rep,name=costs,proto3" json:"costs,omitempty"`
+	Meters        []*UsageMeter `protobuf:"bytes,24,rep,name=meters,proto3" json:"meters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -396,20 +393,6 @@ func (x *UsageRow) GetCosts() []*UsageCost {
 func (x *UsageRow) GetMeters() []*UsageMeter {
 	if x != nil {
 		return x.Meters
-	}
-	return nil
-}
-
-func (x *UsageRow) GetFirstCall() *timestamppb.Timestamp {
-	if x != nil {
-		return x.FirstCall
-	}
-	return nil
-}
-
-func (x *UsageRow) GetLastCall() *timestamppb.Timestamp {
-	if x != nil {
-		return x.LastCall
 	}
 	return nil
 }
@@ -1377,7 +1360,7 @@ const file_logos_admin_v1_usage_proto_rawDesc = "" +
 	"\ttime_zone\x18\x05 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x12 \n" +
 	"\x06filter\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\"F\n" +
 	"\x16SummarizeUsageResponse\x12,\n" +
-	"\x04rows\x18\x01 \x03(\v2\x18.logos.admin.v1.UsageRowR\x04rows\"\xe6\x06\n" +
+	"\x04rows\x18\x01 \x03(\v2\x18.logos.admin.v1.UsageRowR\x04rows\"\xf2\x05\n" +
 	"\bUsageRow\x120\n" +
 	"\x05start\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x05start\x12\x17\n" +
 	"\ateam_id\x18\x02 \x01(\x03R\x06teamId\x12\x12\n" +
@@ -1410,10 +1393,7 @@ const file_logos_admin_v1_usage_proto_rawDesc = "" +
 	"\battempts\x18\x15 \x01(\x03R\battempts\x12%\n" +
 	"\x0eunpriced_calls\x18\x16 \x01(\x03R\runpricedCalls\x12/\n" +
 	"\x05costs\x18\x17 \x03(\v2\x19.logos.admin.v1.UsageCostR\x05costs\x122\n" +
-	"\x06meters\x18\x18 \x03(\v2\x1a.logos.admin.v1.UsageMeterR\x06meters\x129\n" +
-	"\n" +
-	"first_call\x18\x19 \x01(\v2\x1a.google.protobuf.TimestampR\tfirstCall\x127\n" +
-	"\tlast_call\x18\x1a \x01(\v2\x1a.google.protobuf.TimestampR\blastCall\"a\n" +
+	"\x06meters\x18\x18 \x03(\v2\x1a.logos.admin.v1.UsageMeterR\x06meters\"a\n" +
 	"\tUsageCost\x12\x1a\n" +
 	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12\x16\n" +
 	"\x06amount\x18\x02 \x01(\tR\x06amount\x12 \n" +
@@ -1554,34 +1534,32 @@ var file_logos_admin_v1_usage_proto_depIdxs = []int32{
 	12, // 1: logos.admin.v1.UsageRow.start:type_name -> google.protobuf.Timestamp
 	3,  // 2: logos.admin.v1.UsageRow.costs:type_name -> logos.admin.v1.UsageCost
 	4,  // 3: logos.admin.v1.UsageRow.meters:type_name -> logos.admin.v1.UsageMeter
-	12, // 4: logos.admin.v1.UsageRow.first_call:type_name -> google.protobuf.Timestamp
-	12, // 5: logos.admin.v1.UsageRow.last_call:type_name -> google.protobuf.Timestamp
-	3,  // 6: logos.admin.v1.UsageMeter.costs:type_name -> logos.admin.v1.UsageCost
-	7,  // 7: logos.admin.v1.ExportUsageResponse.events:type_name -> logos.admin.v1.UsageEvent
-	12, // 8: logos.admin.v1.UsageEvent.record_time:type_name -> google.protobuf.Timestamp
-	12, // 9: logos.admin.v1.UsageEvent.call_start:type_name -> google.protobuf.Timestamp
-	12, // 10: logos.admin.v1.UsageEvent.start:type_name -> google.protobuf.Timestamp
-	13, // 11: logos.admin.v1.UsageEvent.duration:type_name -> google.protobuf.Duration
-	8,  // 12: logos.admin.v1.UsageEvent.meters:type_name -> logos.admin.v1.ChargedMeter
-	14, // 13: logos.admin.v1.UsageEvent.adjustment:type_name -> logos.admin.v1.Adjustment
-	12, // 14: logos.admin.v1.Statement.start:type_name -> google.protobuf.Timestamp
-	12, // 15: logos.admin.v1.Statement.end:type_name -> google.protobuf.Timestamp
-	12, // 16: logos.admin.v1.Statement.create_time:type_name -> google.protobuf.Timestamp
-	2,  // 17: logos.admin.v1.Statement.lines:type_name -> logos.admin.v1.UsageRow
-	2,  // 18: logos.admin.v1.Statement.total:type_name -> logos.admin.v1.UsageRow
-	11, // 19: logos.admin.v1.Statement.corrections:type_name -> logos.admin.v1.StatementCorrection
-	12, // 20: logos.admin.v1.StatementCorrection.time:type_name -> google.protobuf.Timestamp
-	0,  // 21: logos.admin.v1.UsageService.SummarizeUsage:input_type -> logos.admin.v1.SummarizeUsageRequest
-	5,  // 22: logos.admin.v1.UsageService.ExportUsage:input_type -> logos.admin.v1.ExportUsageRequest
-	9,  // 23: logos.admin.v1.UsageService.GetStatement:input_type -> logos.admin.v1.GetStatementRequest
-	1,  // 24: logos.admin.v1.UsageService.SummarizeUsage:output_type -> logos.admin.v1.SummarizeUsageResponse
-	6,  // 25: logos.admin.v1.UsageService.ExportUsage:output_type -> logos.admin.v1.ExportUsageResponse
-	10, // 26: logos.admin.v1.UsageService.GetStatement:output_type -> logos.admin.v1.Statement
-	24, // [24:27] is the sub-list for method output_type
-	21, // [21:24] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	3,  // 4: logos.admin.v1.UsageMeter.costs:type_name -> logos.admin.v1.UsageCost
+	7,  // 5: logos.admin.v1.ExportUsageResponse.events:type_name -> logos.admin.v1.UsageEvent
+	12, // 6: logos.admin.v1.UsageEvent.record_time:type_name -> google.protobuf.Timestamp
+	12, // 7: logos.admin.v1.UsageEvent.call_start:type_name -> google.protobuf.Timestamp
+	12, // 8: logos.admin.v1.UsageEvent.start:type_name -> google.protobuf.Timestamp
+	13, // 9: logos.admin.v1.UsageEvent.duration:type_name -> google.protobuf.Duration
+	8,  // 10: logos.admin.v1.UsageEvent.meters:type_name -> logos.admin.v1.ChargedMeter
+	14, // 11: logos.admin.v1.UsageEvent.adjustment:type_name -> logos.admin.v1.Adjustment
+	12, // 12: logos.admin.v1.Statement.start:type_name -> google.protobuf.Timestamp
+	12, // 13: logos.admin.v1.Statement.end:type_name -> google.protobuf.Timestamp
+	12, // 14: logos.admin.v1.Statement.create_time:type_name -> google.protobuf.Timestamp
+	2,  // 15: logos.admin.v1.Statement.lines:type_name -> logos.admin.v1.UsageRow
+	2,  // 16: logos.admin.v1.Statement.total:type_name -> logos.admin.v1.UsageRow
+	11, // 17: logos.admin.v1.Statement.corrections:type_name -> logos.admin.v1.StatementCorrection
+	12, // 18: logos.admin.v1.StatementCorrection.time:type_name -> google.protobuf.Timestamp
+	0,  // 19: logos.admin.v1.UsageService.SummarizeUsage:input_type -> logos.admin.v1.SummarizeUsageRequest
+	5,  // 20: logos.admin.v1.UsageService.ExportUsage:input_type -> logos.admin.v1.ExportUsageRequest
+	9,  // 21: logos.admin.v1.UsageService.GetStatement:input_type -> logos.admin.v1.GetStatementRequest
+	1,  // 22: logos.admin.v1.UsageService.SummarizeUsage:output_type -> logos.admin.v1.SummarizeUsageResponse
+	6,  // 23: logos.admin.v1.UsageService.ExportUsage:output_type -> logos.admin.v1.ExportUsageResponse
+	10, // 24: logos.admin.v1.UsageService.GetStatement:output_type -> logos.admin.v1.Statement
+	22, // [22:25] is the sub-list for method output_type
+	19, // [19:22] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_logos_admin_v1_usage_proto_init() }
