@@ -104,6 +104,14 @@ var access = map[string][6]span{
 	"GetCall":   {all, all, team, own, team, own},
 	"ListCalls": {all, all, team, own, team, own},
 
+	"SummarizeUsage": {all, all, team, own, team, own},
+	"ExportUsage":    {all, all, team, own, team, own},
+	"GetStatement":   {all, all, team, own, team, own},
+
+	"GetAdjustment":    {all, all, team, own, team, own},
+	"ListAdjustments":  {all, all, team, own, team, own},
+	"CreateAdjustment": {all, all, none, none, none, none},
+
 	"GetAuditEvent":   {all, all, team, none, team, none},
 	"ListAuditEvents": {all, all, team, none, team, none},
 

@@ -68,6 +68,10 @@ func (w *world) try(t *testing.T, p person, name string) {
 		w.denied(t, p, name)
 		return
 	}
+	if usageMethods[name] {
+		w.tryUsage(t, p, name, reach)
+		return
+	}
 	verb, kind := split(name)
 	switch verb {
 	case "Get":
@@ -112,7 +116,8 @@ func (w *world) try(t *testing.T, p person, name string) {
 var requests = map[string]object{
 	"ExportConfiguration": {}, "ImportPrices": {"source": "list"}, "ListUnpricedDeployments": {}, "ApplyConfiguration": {"configuration": object{}}, "TestProvider": {"id": "999"}, "DiscoverModels": {"id": "999"},
 	"EraseEndUser": {"project_id": "999", "user": "u"}, "EraseSourceAddress": {"address": "192.0.2.77"}, "UpdateSettings": {"settings": object{"audit_retention_days": 900}, "update_mask": "auditRetentionDays"},
-	"ExplainDecision": {"api_key_id": "999"}, "ImportThresholds": {"project_id": "999", "policies": []object{{"name": "x"}}},
+	"CreateAdjustment": {"adjustment": object{"call_id": callID, "kind": "refund", "amount": "-1", "currency": "EUR", "reason": "r"}},
+	"ExplainDecision":  {"api_key_id": "999"}, "ImportThresholds": {"project_id": "999", "policies": []object{{"name": "x"}}},
 	"GetSettings": {}, "GetCall": {"id": callID}, "BatchCreateApiKeys": {"template": object{"project": "a1"}, "csv": "name\nx\n"},
 }
 
@@ -290,6 +295,10 @@ func (w *world) resource(kind string, in place) object {
 	case "Provider":
 		if in.project == "a2" {
 			return object{"name": name, "base_url": "https://x.example"}
+		}
+	case "Adjustment":
+		if in.project == "a2" {
+			return object{"call_id": w.things["Call"][0].id, "kind": "correction", "amount": "0.5", "currency": "EUR", "reason": name}
 		}
 	case "Credential":
 		if in.project == "a2" {

@@ -199,6 +199,11 @@ func (w *world) record() {
 	if err := w.store.RecordCalls(w.t.Context(), "gateway-1", batch); err != nil {
 		w.t.Fatal(err)
 	}
+	for _, c := range w.things["Call"] {
+		made := w.root.make("adjustments", object{"call_id": c.id, "kind": "correction", "amount": "1", "currency": "EUR", "reason": "one each"})
+		c.id = made["id"].(string)
+		w.things["Adjustment"] = append(w.things["Adjustment"], c)
+	}
 }
 
 // collections are the kinds that have many resources, by the names of their methods.
@@ -310,7 +315,7 @@ func (p person) owns(kind string, x thing) bool {
 			return x.team == p.team && (x.level != "api_key" || x.member == p.member)
 		}
 		return x.project == p.project
-	case "Member", "ApiKey", "Call":
+	case "Member", "ApiKey", "Call", "Adjustment":
 		if p.member != "" {
 			return x.member == p.member
 		}

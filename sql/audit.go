@@ -83,7 +83,7 @@ func (t *Tx) documents(ctx context.Context, k *Kind, ids []int64) (map[int64]jso
 		doc, err := t.Settings(ctx)
 		return map[int64]json.RawMessage{0: doc}, err
 	}
-	rows, err := t.tx.Query(ctx, "select r.id, "+k.document()+" from "+k.source()+" where r.id = any ($1) and r.deleted_at is null", ids)
+	rows, err := t.tx.Query(ctx, "select r.id, "+k.document()+" from "+k.source()+" where r.id = any ($1)"+k.there(), ids)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", k.Plural(), err)
 	}

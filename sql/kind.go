@@ -325,7 +325,7 @@ var common = []field{
 // all returns every field of a kind's documents.
 func (k *Kind) all() []field {
 	out := k.fields
-	if k != settings && k != Calls && k != PriceVersions {
+	if k != settings && k != Calls && k != PriceVersions && k != usageKind {
 		out = append([]field{{"id", "r.id", integer}}, out...)
 	}
 	if !k.bare {
@@ -341,6 +341,14 @@ func (k *Kind) document() string {
 		parts = append(parts, "'"+f.name+"', "+f.expr)
 	}
 	return "jsonb_build_object(" + strings.Join(parts, ", ") + ")"
+}
+
+// there is a further condition, of what is not deleted.
+func (k *Kind) there() string {
+	if k.bare {
+		return ""
+	}
+	return " and r.deleted_at is null"
 }
 
 // source is the from clause.

@@ -30,10 +30,18 @@ func (s *Store) LogPositions(ctx context.Context, gateway string) ([]logos.LogPo
 // RecordCalls stores a batch: all of it, or nothing. What is stored already stays as it is, so that a
 // batch may be stored again.
 func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatch) error {
+	var ids map[series]int64
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if len(b.Calls) > 0 {
-			if err := insertCalls(ctx, q, gateway, b.Calls); err != nil {
+			fresh, err := insertCalls(ctx, q, gateway, b.Calls)
+			if err != nil {
+				return err
+			}
+			if ids, err = s.series.find(ctx, tx, fresh); err != nil {
+				return err
+			}
+			if err := addTotals(ctx, tx, gateway, fresh, ids); err != nil {
 				return err
 			}
 		}
@@ -55,8 +63,10 @@ func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatc
 		return noteKeyUse(ctx, q, b.Calls) // last, so that others wait for these rows as briefly as can be
 	})
 	if err != nil {
+		s.series.forget() // they may be those of a database that was there before
 		return fmt.Errorf("record %d calls: %w", len(b.Calls), err)
 	}
+	s.series.keep(ids)
 	return nil
 }
 
@@ -77,14 +87,15 @@ func (s *Store) Recorded(ctx context.Context, starts []time.Time, ids []logos.Ca
 	return out, nil
 }
 
-func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) error {
+// insertCalls stores those calls that are not stored yet, and adds them up.
+func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) (tally, error) {
 	c := db.InsertCallsParams{Gateway: gateway}
 	for _, call := range calls {
 		addCall(&c, call)
 	}
 	stored, err := q.InsertCalls(ctx, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	fresh := make(map[string]bool, len(stored))
 	for _, id := range stored {
@@ -92,10 +103,14 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 	}
 	var a db.InsertAttemptsParams
 	var m db.InsertMetersParams
+	total := make(tally)
 	for _, call := range calls {
-		if !fresh[strings.ToLower(string(call.ID))] {
+		id := strings.ToLower(string(call.ID))
+		if !fresh[id] {
 			continue // its record stays as it is, also in its parts
 		}
+		delete(fresh, id) // should the batch hold it again
+		total.call(call)
 		for i := range call.Attempts {
 			attempt := &call.Attempts[i]
 			addAttempt(&a, call, attempt)
@@ -105,9 +120,9 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 		}
 	}
 	if err := q.InsertAttempts(ctx, a); err != nil {
-		return err
+		return nil, err
 	}
-	return q.InsertMeters(ctx, m)
+	return total, q.InsertMeters(ctx, m)
 }
 
 // noteKeyUse stores when each key was used last, to the minute: a busy key's row changes once a minute.

@@ -25,7 +25,7 @@ func (s *Store) Get(ctx context.Context, k *Kind, in Scope, id int64) (json.RawM
 
 // Get returns the document of a resource that is there and within a scope, as the change sees it.
 func (t *Tx) Get(ctx context.Context, k *Kind, in Scope, id int64) (json.RawMessage, error) {
-	return find(ctx, t.tx, k, in, "r.id = $1 and r.deleted_at is null", id)
+	return find(ctx, t.tx, k, in, "r.id = $1"+k.there(), id)
 }
 
 // Find returns the document of the resource that is there, within a scope and has these values in the

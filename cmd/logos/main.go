@@ -40,6 +40,12 @@ const usage = `Usage: logos <command>
                         --dry-run shows what would change, --approve also does what waits for a person
   prices set            say what a provider charges: --provider, --model, --currency, --input, --output…
   prices unpriced       show which deployments have no price, and how to give them one
+  usage [--by team,model] [--month 2026-11] [--csv | --json]
+                        what calls used and cost
+  ledger verify [--from DAY] [--to DAY]
+                        say by the exit code whether records, adjustments and totals add up
+  ledger rerate --from DAY --to DAY [--provider NAME] [--model NAME] [--reason TEXT] --dry-run | --yes
+                        rate calls again by the present prices, and add the differences
   backup --to FILE      write the database and what this gateway has not stored yet into one file
   restore --from FILE   fill an empty database and data directory from such a file
   health                say by the exit code whether the serve beside it answers
@@ -89,11 +95,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 
 // withSubcommand makes the two words of a command one, and the file behind them a flag.
 func withSubcommand(args []string) []string {
-	if args[0] != "prices" || len(args) < 2 {
+	if args[0] != "prices" && args[0] != "ledger" || len(args) < 2 {
 		return args
 	}
 	out := []string{args[0] + " " + args[1]}
-	if len(args) > 2 && !strings.HasPrefix(args[2], "-") {
+	if args[0] == "prices" && len(args) > 2 && !strings.HasPrefix(args[2], "-") {
 		out = append(out, "-f")
 	}
 	return append(out, args[2:]...)
@@ -137,6 +143,12 @@ func find(name string, flags *flag.FlagSet, stdout io.Writer) command {
 		return func(ctx context.Context, _ *settings, _ *zap.Logger) error { return d.apply(ctx, os.Stdin, stdout) }
 	case "export":
 		return func(ctx context.Context, _ *settings, _ *zap.Logger) error { return export(ctx, stdout) }
+	case "usage":
+		return usageCommand(flags, stdout)
+	case "ledger verify":
+		return verifyCommand(flags, stdout)
+	case "ledger rerate":
+		return rerateCommand(flags, stdout)
 	case "health":
 		return askHealth
 	}

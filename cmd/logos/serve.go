@@ -158,6 +158,7 @@ func (g *gateway) run(ctx context.Context) error {
 	parts.Go(func() error { return g.calls.Maintain(ctx, g.settings.minFree) })
 	parts.Go(func() error { return g.partitions(ctx) })
 	parts.Go(func() error { return g.retain(ctx) })
+	parts.Go(func() error { return g.total(ctx) })
 	parts.Go(func() error { return g.watchKey(ctx) })
 	parts.Go(func() error { return g.seedDemo(ctx) })
 	parts.Go(func() error { return g.tellSetup(ctx) })

@@ -57,6 +57,7 @@ var examples = map[string]string{
 	"UpdatePolicy":        `{"rules": [{"name": "gpus-by-night", "kind": "preference", "when": "request.tags.exists(t, t == \"batch\")", "require": "candidate.zone == \"local\""}]}`,
 	"ImportThresholds":    `{"project": "default", "policies": [{"name": "cheap", "threshold_privacy": "CLOUD_IN_EU_BY_US_PROVIDER", "threshold_cost": 2, "priority": 5}]}`,
 	"ExplainDecision":     `{"api_key_id": 1, "body": {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}}`,
+	"CreateAdjustment":    `{"call_id": "4c3648d3-45cf-4a39-9983-4ec0041b40d3", "kind": "refund", "amount": "-0.25", "currency": "EUR", "reason": "the provider's credit note 17"}`,
 	"UpdateSettings":      `{"call_retention_days": 90, "task_matchers": [{"name": "law", "keywords": ["court", "plaintiff"]}]}`,
 	"CreatePrice":         `{"provider": "OpenAI", "provider_model": "gpt-4o", "meter": "input", "amount": "2.50", "currency": "USD"}`,
 	"UpdatePrice":         `{"amount": "2.40"}`,
