@@ -55,7 +55,7 @@ func (c *call) refuse(e *logos.Error, cause error) *extprocv3.ProcessingResponse
 		}
 	}
 	var headers []*corev3.HeaderValueOption
-	if e.Kind != logos.Unavailable {
+	if e.Kind != logos.Unavailable && e.Kind != logos.Exhausted {
 		headers = append(headers, setHeader("x-should-retry", "false"))
 	}
 	api := c.route.API

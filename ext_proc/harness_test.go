@@ -76,7 +76,8 @@ type gateway struct {
 	t        testing.TB
 	current  func() *extproc.Snapshot
 	inactive map[string]bool // clusters that are not ready
-	source   string          // of the calls, as Envoy tells it
+	state    func(*logos.Target, int64) policy.State
+	source   string // of the calls, as Envoy tells it
 	intents  *fakeIntents
 	probes   extproc.Probes
 	reason   string // why clusters are not ready
@@ -99,7 +100,13 @@ func newGateway(t testing.TB, config *logos.Config) *gateway {
 	}))...)
 	g.server = extproc.New(
 		func() *extproc.Snapshot { return g.current() }, func(cluster string) bool { return !g.inactive[cluster] }, g.intents,
-		extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }, Probes: &g.probes, Inactive: func(*logos.Target) string { return g.reason }}, zap.NewNop(), g.registry)
+		extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }, Probes: &g.probes, Inactive: func(*logos.Target) string { return g.reason },
+			State: func(t *logos.Target, in int64) policy.State {
+				if g.state == nil {
+					return policy.State{}
+				}
+				return g.state(t, in)
+			}}, zap.NewNop(), g.registry)
 	extprocv3.RegisterExternalProcessorServer(server, g.server)
 	listener := bufconn.Listen(1 << 20)
 	done := make(chan error, 1)
