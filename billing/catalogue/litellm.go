@@ -19,6 +19,7 @@ var liteLLMFields = map[string]logos.Meter{
 	"input_cost_per_token":                      logos.MeterInput,
 	"output_cost_per_token":                     logos.MeterOutput,
 	"cache_read_input_token_cost":               logos.MeterCachedInput,
+	"input_cost_per_token_cache_hit":            logos.MeterCachedInput,
 	"cache_creation_input_token_cost":           logos.MeterCacheWrite,
 	"cache_creation_input_token_cost_above_1hr": logos.MeterCacheWrite1h,
 	"input_cost_per_audio_token":                logos.MeterAudioInput,
@@ -46,7 +47,7 @@ func readLiteLLM(text []byte) (*List, error) {
 			continue
 		}
 		provider = strings.TrimPrefix(provider, "text-completion-")
-		name := strings.TrimPrefix(key, provider+"/")
+		name := strings.ToLower(strings.TrimPrefix(key, provider+"/"))
 		l.add(provider, model{func(n string) bool { return n == name }, liteLLMPrices(entries[key])})
 	}
 	if l.Len() == 0 {
