@@ -31,6 +31,8 @@ const liteLLM = `{
 		"cache_creation_input_token_cost": 3.75e-06, "cache_creation_input_token_cost_above_1hr": 6e-06, "cache_creation_input_token_cost_above_1hr_above_200k_tokens": 1.2e-05},
 	"azure/gpt-x": {"litellm_provider": "azure", "input_cost_per_token": 0.0, "output_cost_per_token": 1e-05},
 	"pictures": {"litellm_provider": "openai", "output_cost_per_image": 0.04, "input_cost_per_pixel": 1.9e-08},
+	"vectors": {"litellm_provider": "openai", "mode": "embedding", "input_cost_per_token": 2e-08, "output_cost_per_token": 0.0},
+	"Deep": {"litellm_provider": "deepseek", "input_cost_per_token": 2.8e-07, "input_cost_per_token_cache_hit": 2.8e-08, "output_cost_per_token": 4.2e-07},
 	"odd": {"litellm_provider": "openai", "input_cost_per_token": -1, "output_cost_per_token": 1e300, "cache_read_input_token_cost": "free", "input_cost_per_request": 1e-30}
 }`
 
@@ -151,6 +153,8 @@ func TestReadsLiteLLMsList(t *testing.T) {
 		{Provider{Dialect: logos.DialectAzure, Host: "ours.example"}, []string{"our-deployment", "gpt-x"}, []string{"input 0/1000000", "output 10/1000000"}},
 		{Provider{Dialect: logos.DialectAzure, Host: "a.openai.azure.com"}, []string{"gpt-x"}, []string{"input 0/1000000", "output 10/1000000"}},
 		{openAI, []string{"pictures"}, []string{"image 0.04/1"}},
+		{openAI, []string{"vectors"}, []string{"input 0.02/1000000"}},
+		{Provider{Host: "api.deepseek.com"}, []string{"deep"}, []string{"cached_input 0.028/1000000", "input 0.28/1000000", "output 0.42/1000000"}},
 		{openAI, []string{"odd"}, nil},
 		{openAI, []string{"sample_spec"}, nil},
 		{openAI, []string{""}, nil},

@@ -75,8 +75,8 @@ func liteLLMPrices(fields map[string]any) []logos.Price {
 		}
 		meter, ok := liteLLMFields[name]
 		amount, err := decimal.NewFromString(number.String())
-		if !ok || err != nil || !small(amount) {
-			continue
+		if !ok || err != nil || !small(amount) || meter == logos.MeterOutput && amount.IsZero() && fields["mode"] == "embedding" {
+			continue // embeddings have no output: their 0 is no price that a person must look at
 		}
 		if meter == logos.MeterImage || meter == logos.MeterRequest {
 			r.add(meter, amount, 1, tier, from)
