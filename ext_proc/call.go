@@ -145,7 +145,7 @@ func (c *call) decide(body []byte) (*logos.Decision, logos.AttemptLimits, []stri
 		return nil, none, nil, &refusal{decision: d, err: asRefusal(err)}
 	}
 	choice := c.choose(w, &parsed, body, name)
-	record(d, &choice)
+	record(d, &choice, c.explains)
 	if len(choice.Targets) == 0 {
 		return nil, none, nil, &refusal{decision: d, err: c.noTarget(&choice, name)}
 	}

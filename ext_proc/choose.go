@@ -177,26 +177,35 @@ func (i *incumbents) set(k incumbentKey, was, id logos.DeploymentID) {
 	}
 }
 
-// Candidates are recorded in full up to detailed of them, then with their reason alone, and only counted
-// beyond listedCandidates: each call carries its decision.
+// Each call carries its decision, so scores are recorded of the targets alone; the others follow from the figures.
+// Candidates are recorded with their figures up to detailed of them, then with their reason, and only counted beyond
+// listedCandidates.
 const (
 	detailed         = 32
 	listedCandidates = 512
 )
 
-// record writes down what a choice considered.
-func record(d *logos.Decision, choice *policy.Choice) {
+// record writes down what a choice considered; in full where the decision is all that is wanted.
+func record(d *logos.Decision, choice *policy.Choice, full bool) {
 	d.Candidates, d.Facts = choice.Candidates, choice.Facts
+	if full {
+		return
+	}
+	for i := range d.Candidates {
+		if x := &d.Candidates[i]; x.Rank > policy.MaxTargets {
+			x.Score = nil
+		}
+	}
 	if len(d.Candidates) <= detailed {
 		return
 	}
 	kept := make([]logos.DecisionCandidate, 0, min(len(d.Candidates), listedCandidates))
-	full := 0
+	figures := 0
 	for i := range d.Candidates {
 		x := &d.Candidates[i]
 		switch {
-		case x.Rank > 0 && x.Rank <= policy.MaxTargets || full < detailed && len(kept) < listedCandidates:
-			full++
+		case x.Rank > 0 && x.Rank <= policy.MaxTargets || figures < detailed && len(kept) < listedCandidates:
+			figures++
 			kept = append(kept, *x)
 		case len(kept) < listedCandidates:
 			kept = append(kept, logos.DecisionCandidate{Deployment: x.Deployment, Excluded: x.Excluded, Policy: x.Policy, Profile: x.Profile, Rank: x.Rank})
