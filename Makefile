@@ -7,7 +7,7 @@ GOFILES := $(shell find . -name '*.go' -not -path './.*')
 TOOLS := buf protoc-gen-go protoc-gen-go-grpc protoc-gen-grpc-gateway sqlc staticcheck govulncheck
 FUZZRUNS ?= 20000
 
-.PHONY: up build runtime testenv test fuzz check generate released drift bench clean
+.PHONY: up build runtime testenv test fuzz check generate released drift bench bench-policy clean
 
 up: build
 	@exec bin/logos up
@@ -80,6 +80,10 @@ drift: $(TOOLS:%=.tools/bin/%) .tools/protos/complete
 	@echo "building $* (once)"
 	@dir=$*; test $* != protoc-gen-grpc-gateway || dir=grpc-gateway; \
 	cd tools/$$dir && go build -o ../../$@ $$(go list tool | grep "/$*$$")
+
+# Policies against simpler ways to choose among four providers.
+bench-policy: build
+	go run ./bench -policy -out bench/RESULTS.md
 
 bench: build
 	go run ./bench -out bench/RESULTS.md

@@ -114,12 +114,32 @@ type Meter string
 
 // The meters.
 const (
-	MeterInput       Meter = "input"        // prompt tokens that were not read from a cache
-	MeterCachedInput Meter = "cached_input" // prompt tokens read from the provider's cache
-	MeterCacheWrite  Meter = "cache_write"  // prompt tokens written to the provider's cache
-	MeterOutput      Meter = "output"       // answer tokens but for reasoning
-	MeterReasoning   Meter = "reasoning"    // answer tokens spent on reasoning
+	MeterInput        Meter = "input"          // prompt tokens of text that were neither read from a cache nor written to one
+	MeterCachedInput  Meter = "cached_input"   // prompt tokens read from the provider's cache
+	MeterCacheWrite   Meter = "cache_write"    // prompt tokens written to the provider's cache, for five minutes where it tells
+	MeterCacheWrite1h Meter = "cache_write_1h" // and for an hour
+	MeterOutput       Meter = "output"         // answer tokens of text, but for reasoning
+	MeterReasoning    Meter = "reasoning"      // answer tokens spent on reasoning
+	MeterAudioInput   Meter = "audio_input"    // prompt tokens of audio that were not read from a cache
+	MeterAudioOutput  Meter = "audio_output"   // answer tokens of audio
+	MeterImage        Meter = "image"          // images made
+	MeterRequest      Meter = "request"        // attempts that are charged at all
 )
+
+// Meters are all of them, in the order in which they are shown.
+var Meters = []Meter{
+	MeterInput, MeterCachedInput, MeterCacheWrite, MeterCacheWrite1h, MeterAudioInput,
+	MeterOutput, MeterReasoning, MeterAudioOutput, MeterImage, MeterRequest,
+}
+
+// Prompt says whether a meter counts tokens of the prompt.
+func (m Meter) Prompt() bool {
+	switch m {
+	case MeterInput, MeterCachedInput, MeterCacheWrite, MeterCacheWrite1h, MeterAudioInput:
+		return true
+	}
+	return false
+}
 
 // A MeterReading is how much of a meter an attempt used.
 type MeterReading struct {
@@ -164,6 +184,7 @@ type Attempt struct {
 	ProviderRequestID string
 	Detail            string // Envoy's own words: response flags and details
 	Meters            []MeterReading
+	Charge            *Charge // nil: nobody has rated it
 }
 
 // A LogPosition is how far a gateway's access log has been read and stored.

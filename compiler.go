@@ -27,6 +27,7 @@ type Gone struct {
 	Models      []ModelID
 	Deployments []DeploymentID
 	Policies    []PolicyID
+	Prices      []PriceID
 }
 
 // A Compiler makes the Config of each revision out of that of the one before and of what has changed, in a
@@ -56,13 +57,14 @@ type rows struct {
 	models      map[ModelID]*Model
 	deployments map[DeploymentID]*Deployment
 	policies    map[PolicyID]*Policy
+	prices      map[PriceID]*Price
 }
 
 // NewCompiler makes a compiler that has no rows yet.
 func NewCompiler(hasher Hasher) *Compiler {
 	return &Compiler{
 		rows: rows{
-			teams: make(map[TeamID]*Team), policies: make(map[PolicyID]*Policy),
+			teams: make(map[TeamID]*Team), policies: make(map[PolicyID]*Policy), prices: make(map[PriceID]*Price),
 			projects: make(map[ProjectID]*Project), members: make(map[MemberID]*Member), keys: make(map[APIKeyID]*APIKey),
 			profiles: make(map[ProfileID]*Profile), providers: make(map[ProviderID]*Provider), credentials: make(map[CredentialID]*Credential),
 			models: make(map[ModelID]*Model), deployments: make(map[DeploymentID]*Deployment),
@@ -113,7 +115,7 @@ func (c *Compiler) Apply(revision int64, ch Changes) (*Config, error) {
 	return &next, nil
 }
 
-// editCallers brings up to date who may call and what policies demand, but for keys.
+// editCallers brings up to date who may call, what policies demand and what calls cost, but for keys.
 func (c *Compiler) editCallers(d *dirt, tasks []TaskMatcher, next *Config) {
 	if len(d.teams) > 0 {
 		next.teams = maps.Clone(c.teams)
@@ -124,6 +126,9 @@ func (c *Compiler) editCallers(d *dirt, tasks []TaskMatcher, next *Config) {
 	if len(d.policies) > 0 {
 		next.policies = slices.SortedFunc(maps.Values(c.policies), func(x, y *Policy) int { return cmp.Compare(x.ID, y.ID) })
 	}
+	if len(d.prices) > 0 {
+		next.prices = slices.SortedFunc(maps.Values(c.prices), func(x, y *Price) int { return cmp.Compare(x.ID, y.ID) })
+	}
 	if len(tasks)+len(*next.tasks) > 0 && !reflect.DeepEqual(tasks, *next.tasks) {
 		next.tasks = &tasks
 	}
@@ -133,6 +138,7 @@ func (c *Compiler) editCallers(d *dirt, tasks []TaskMatcher, next *Config) {
 type dirt struct {
 	teams       map[TeamID]bool
 	policies    map[PolicyID]bool
+	prices      map[PriceID]bool
 	projects    map[ProjectID]bool
 	members     map[MemberID]bool
 	keys        map[APIKeyID]*APIKey // as they were; nil: new
@@ -151,7 +157,7 @@ func (d *dirt) routes() bool {
 // merge brings the rows up to date. A row that is what it was already does not count as changed.
 func (c *Compiler) merge(ch *Changes) *dirt {
 	d := &dirt{
-		teams: make(map[TeamID]bool), policies: make(map[PolicyID]bool),
+		teams: make(map[TeamID]bool), policies: make(map[PolicyID]bool), prices: make(map[PriceID]bool),
 		projects: make(map[ProjectID]bool), members: make(map[MemberID]bool), keys: make(map[APIKeyID]*APIKey),
 		profiles: make(map[ProfileID]bool), providers: make(map[ProviderID]bool), models: make(map[ModelID]bool),
 		modelRows: make(map[ModelID]bool), deployments: make(map[DeploymentID]bool),
@@ -160,6 +166,8 @@ func (c *Compiler) merge(ch *Changes) *dirt {
 		func(id TeamID, _ *Team) { d.teams[id] = true })
 	mergeRows(c.policies, ch.Policies, ch.Gone.Policies, func(p *Policy) PolicyID { return p.ID },
 		func(id PolicyID, _ *Policy) { d.policies[id] = true })
+	mergeRows(c.prices, ch.Prices, ch.Gone.Prices, func(p *Price) PriceID { return p.ID },
+		func(id PriceID, _ *Price) { d.prices[id] = true })
 	mergeRows(c.projects, ch.Projects, ch.Gone.Projects, func(p *Project) ProjectID { return p.ID },
 		func(id ProjectID, _ *Project) { d.projects[id] = true })
 	mergeRows(c.members, ch.Members, ch.Gone.Members, func(m *Member) MemberID { return m.ID },

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/shopspring/decimal"
 
 	"github.com/ls1intum/edutelligence/logos"
 )
@@ -21,6 +22,7 @@ type store struct {
 	rand        *rand.Rand
 	teams       table[logos.TeamID, logos.Team]
 	policies    table[logos.PolicyID, logos.Policy]
+	prices      table[logos.PriceID, logos.Price]
 	tasks       []logos.TaskMatcher
 	projects    table[logos.ProjectID, logos.Project]
 	members     table[logos.MemberID, logos.Member]
@@ -78,7 +80,7 @@ func (t *table[ID, R]) toggle(id ID, deletes bool) {
 
 func newStore(seed uint64) *store {
 	return &store{
-		rand: rand.New(rand.NewPCG(seed, 1)), teams: newTable[logos.TeamID, logos.Team](), policies: newTable[logos.PolicyID, logos.Policy](), projects: newTable[logos.ProjectID, logos.Project](), members: newTable[logos.MemberID, logos.Member](),
+		rand: rand.New(rand.NewPCG(seed, 1)), teams: newTable[logos.TeamID, logos.Team](), policies: newTable[logos.PolicyID, logos.Policy](), prices: newTable[logos.PriceID, logos.Price](), projects: newTable[logos.ProjectID, logos.Project](), members: newTable[logos.MemberID, logos.Member](),
 		keys: newTable[logos.APIKeyID, logos.APIKey](), profiles: newTable[logos.ProfileID, logos.Profile](), providers: newTable[logos.ProviderID, logos.Provider](),
 		credentials: newTable[logos.CredentialID, logos.Credential](), models: newTable[logos.ModelID, logos.Model](), deployments: newTable[logos.DeploymentID, logos.Deployment](),
 	}
@@ -117,6 +119,8 @@ func (s *store) step() {
 	case 13:
 		n := id[logos.PolicyID](s)
 		s.policies.set(n, logos.Policy{ID: n, Name: fmt.Sprint("p", s.rand.IntN(3))})
+		price := logos.PriceID(n)
+		s.prices.set(price, logos.Price{ID: price, Meter: logos.MeterInput, Amount: decimal.NewFromInt(s.rand.Int64N(3))})
 	case 14:
 		s.tasks = []logos.TaskMatcher{{Name: fmt.Sprint("t", s.rand.IntN(3))}}[:s.rand.IntN(2)]
 	default:
@@ -131,6 +135,7 @@ func (s *store) toggle() {
 		s.teams.toggle(logos.TeamID(n), deletes)
 	case 9:
 		s.policies.toggle(logos.PolicyID(n), deletes)
+		s.prices.toggle(logos.PriceID(n), deletes)
 	case 0:
 		s.projects.toggle(logos.ProjectID(n), deletes)
 	case 1:
@@ -217,7 +222,7 @@ func (s *store) deployment() {
 
 func (s *store) all() logos.Resources {
 	return logos.Resources{
-		Teams: s.teams.there(), Policies: s.policies.there(), Tasks: s.tasks,
+		Teams: s.teams.there(), Policies: s.policies.there(), Prices: s.prices.there(), Tasks: s.tasks,
 		Projects: s.projects.there(), Members: s.members.there(), APIKeys: s.keys.there(), Profiles: s.profiles.there(),
 		Providers: s.providers.there(), Credentials: s.credentials.there(), Models: s.models.there(), Deployments: s.deployments.there(),
 	}
@@ -226,6 +231,7 @@ func (s *store) all() logos.Resources {
 func (s *store) changes() (c logos.Changes) {
 	c.Teams, c.Gone.Teams = s.teams.changes()
 	c.Policies, c.Gone.Policies = s.policies.changes()
+	c.Prices, c.Gone.Prices = s.prices.changes()
 	c.Tasks = s.tasks
 	c.Projects, c.Gone.Projects = s.projects.changes()
 	c.Members, c.Gone.Members = s.members.changes()
@@ -248,6 +254,7 @@ type seen struct {
 	Targets  []*logos.Target
 	Teams    map[logos.TeamID]*logos.Team
 	Policies []*logos.Policy
+	Prices   []*logos.Price
 	Tasks    []logos.TaskMatcher
 }
 
@@ -255,7 +262,7 @@ func (s *store) look(c *logos.Config) seen {
 	out := seen{
 		make(map[logos.KeyHash]*logos.APIKey), make(map[logos.ProjectID]*logos.Project), make(map[logos.ProjectID][]*logos.Access),
 		make(map[logos.ModelID]*logos.Model), make(map[string]logos.ModelID), c.Targets(),
-		make(map[logos.TeamID]*logos.Team), c.Policies(), *c.Tasks(),
+		make(map[logos.TeamID]*logos.Team), c.Policies(), c.Prices(), *c.Tasks(),
 	}
 	for _, h := range s.hashes {
 		out.Keys[h] = c.APIKey(h)

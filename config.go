@@ -22,6 +22,7 @@ type Resources struct {
 	Models      []*Model
 	Deployments []*Deployment
 	Policies    []*Policy
+	Prices      []*Price      // with ValidFrom and ValidTo, so also of the past and the future
 	Tasks       []TaskMatcher // of settings, so always all of them
 	Egress      Egress        // likewise
 	Hasher      Hasher
@@ -39,7 +40,8 @@ type Config struct {
 	routes
 }
 
-// callers is the part of a Config that says who may call, and what policies demand. It counts at once.
+// callers is the part of a Config that says who may call, what policies demand and what calls cost. It counts
+// at once.
 type callers struct {
 	teams    map[TeamID]*Team
 	projects map[ProjectID]*Project
@@ -47,6 +49,7 @@ type callers struct {
 	previous *keyTable // by the hash of the secret before the last rotation
 	digests  bool      // some key may be known by the SHA-256 of its secret alone
 	policies []*Policy // in order of id
+	prices   []*Price  // likewise
 	tasks    *[]TaskMatcher
 }
 
@@ -152,6 +155,23 @@ func (c *Config) Team(id TeamID) *Team { return c.teams[id] }
 // Policies returns all policies in order of id. If none has changed from one revision to the next, the slice
 // is the same.
 func (c *Config) Policies() []*Policy { return c.policies }
+
+// Prices returns all prices in order of id. If none has changed from one revision to the next, the slice is the
+// same.
+func (c *Config) Prices() []*Price { return c.prices }
+
+// ProviderModels returns, for all deployments, what their providers call the model.
+func (c *Config) ProviderModels() map[DeploymentID]string {
+	out := make(map[DeploymentID]string, len(c.deployments))
+	for _, d := range c.deployments {
+		name := d.ProviderModel
+		if m := c.models[d.Model]; m != nil && name == "" {
+			name = m.Name
+		}
+		out[d.ID] = name
+	}
+	return out
+}
 
 // Tasks returns the task matchers. If none has changed from one revision to the next, the pointer is the same.
 func (c *Config) Tasks() *[]TaskMatcher { return c.tasks }

@@ -8,7 +8,11 @@
 // nothing, both started by `logos up`: start-up, memory, what goes to Envoy for a change, how long a change
 // takes until a caller sees its effect, and whether calls take longer.
 //
-// `make bench` calls it after `make build`. Loader, mock and what is measured share one machine, so only
+// With -policy it plays calls with different needs against four providers, of which one slows down and then
+// refuses, and compares how policies choose with simpler ways: where calls went, what they cost, how long the
+// first token took, and how many broke what they were promised.
+//
+// `make bench` and `make bench-policy` call it after `make build`. Loader, mock and what is measured share one machine, so only
 // the ratios carry over to another. It reads /proc, so it runs on Linux alone; it refuses to run with
 // another database or configuration than those it makes itself, and leaves no process or file behind.
 package main
@@ -38,6 +42,7 @@ type options struct {
 	rounds       int
 	filters      bool
 	scale        bool
+	policy       bool
 	size         size
 }
 
@@ -52,9 +57,12 @@ func main() {
 	o, err := parseOptions()
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-		if o.scale {
+		switch {
+		case o.scale:
 			err = benchScale(ctx, o)
-		} else {
+		case o.policy:
+			err = benchPolicy(ctx, o)
+		default:
 			err = bench(ctx, o)
 		}
 		stop()
@@ -80,6 +88,7 @@ func parseOptions() (options, error) {
 	flag.IntVar(&o.rounds, "rounds", 5, "rounds of each shape, load and side")
 	flag.DurationVar(&o.gap, "gap", 2*time.Millisecond, "time between the tokens of a stream; 0: as fast as they go, many in one packet")
 	flag.BoolVar(&o.scale, "scale", false, "measure an installation of 100,000 API keys beside one with next to nothing in it, and nothing else")
+	flag.BoolVar(&o.policy, "policy", false, "compare choosing by policies with simpler ways, among four providers of which one has troubles, and nothing else")
 	flag.IntVar(&divide, "divide", 1, "with -scale: store that many times fewer rows, to try the measuring itself")
 	flag.Parse()
 	o.size = large.divided(divide)

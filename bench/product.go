@@ -39,19 +39,24 @@ type product struct {
 // startProduct starts the product and sets it up. The ports are the data plane's, the admin's and Envoy's admin's.
 func startProduct(ctx context.Context, dir string, o options, ports []string, provider *mockProcess) (*product, error) {
 	p := &product{side: &side{name: "Logos", address: ports[0]}, admin: ports[1], provider: provider.address, dir: dir}
-	p.environment = append(cleanEnvironment(), "LOGOS_DATA_DIR="+filepath.Join(dir, "data"), "LOGOS_ENVOY="+o.envoy, "LOGOS_ENVOY_CONCURRENCY="+strconv.Itoa(concurrency),
-		"LOGOS_LISTEN="+ports[0], "LOGOS_ADMIN_LISTEN="+ports[1], "LOGOS_ENVOY_ADMIN="+ports[2])
-	p.cpu, p.memory, p.settle = p.readCPU, p.readMemory, p.waitRecorded
-	if err := os.Mkdir(filepath.Join(dir, "data"), 0o755); err != nil {
-		return nil, err
-	}
-	if err := p.launch(o.logos); err != nil {
+	if err := p.begin(o, ports); err != nil {
 		return nil, err
 	}
 	if err := p.prepare(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("prepare the product: %w", err), p.stop())
 	}
 	return p, nil
+}
+
+// begin starts the program in an empty data directory.
+func (p *product) begin(o options, ports []string) error {
+	p.environment = append(cleanEnvironment(), "LOGOS_DATA_DIR="+filepath.Join(p.dir, "data"), "LOGOS_ENVOY="+o.envoy, "LOGOS_ENVOY_CONCURRENCY="+strconv.Itoa(concurrency),
+		"LOGOS_LISTEN="+ports[0], "LOGOS_ADMIN_LISTEN="+ports[1], "LOGOS_ENVOY_ADMIN="+ports[2])
+	p.cpu, p.memory, p.settle = p.readCPU, p.readMemory, p.waitRecorded
+	if err := os.Mkdir(filepath.Join(p.dir, "data"), 0o755); err != nil {
+		return err
+	}
+	return p.launch(o.logos)
 }
 
 // launch starts the program on the data directory as it is.

@@ -118,21 +118,31 @@ func (c *call) read(r *policy.Request, content dialect.Content) {
 	r.Signals = c.snapshot.signals.Extract(signals.Text{System: content.System, User: content.User})
 	if c.session != "" {
 		r.SessionHash = policy.Hash(logos.FormatID(c.project.ID) + " " + c.session)
+		r.SessionDeployment = c.server.affinity.served(r.SessionHash)
 	}
 	if content.Prefix != nil {
 		r.PrefixHash = policy.Hash(content.Prefix)
+		r.PrefixServed = c.server.affinity.served(r.PrefixHash)
 	}
 }
 
-// state returns what is measured of targets. Expected lengths of answers serve policies alone.
-func (c *call) state(outputs bool) func(*logos.Target, int64) policy.State {
+// state returns what is known of targets. Prices and the expected lengths of answers serve policies alone.
+func (c *call) state(policies bool) func(*logos.Target, int64) policy.State {
 	measured, output := c.server.cfg.State, c.server.cfg.OutputTokens
-	if measured == nil || !outputs || output == nil {
+	if !policies {
 		return measured
 	}
-	return func(t *logos.Target, inputTokens int64) policy.State {
-		state := measured(t, inputTokens)
-		state.OutputTokens = output(c.project.ID, t.Model.ID)
+	now := c.server.cfg.Now()
+	return func(t *logos.Target, inputTokens int64) (state policy.State) {
+		if measured != nil {
+			state = measured(t, inputTokens)
+		}
+		if output != nil {
+			state.OutputTokens = output(c.project.ID, t.Model.ID)
+		}
+		if state.Rates == nil {
+			state.Rates = c.snapshot.prices.rates(t, c.route.API, inputTokens, now)
+		}
 		return state
 	}
 }

@@ -73,7 +73,7 @@ const (
 
 // A gateway is a server with what it depends on.
 type gateway struct {
-	t        *testing.T
+	t        testing.TB
 	current  func() *extproc.Snapshot
 	inactive map[string]bool // clusters that are not ready
 	source   string          // of the calls, as Envoy tells it
@@ -87,7 +87,7 @@ type gateway struct {
 }
 
 // newGateway serves a configuration; nil means that there is none yet.
-func newGateway(t *testing.T, config *logos.Config) *gateway {
+func newGateway(t testing.TB, config *logos.Config) *gateway {
 	t.Helper()
 	g := &gateway{t: t, source: "192.0.2.1", intents: &fakeIntents{}, registry: prometheus.NewRegistry(), inactive: make(map[string]bool), reason: policy.NotActive, handled: make(chan error, 100)}
 	present := snapshot(t, config)
@@ -121,7 +121,7 @@ func newGateway(t *testing.T, config *logos.Config) *gateway {
 }
 
 // snapshot puts a configuration in force; nil: there is none.
-func snapshot(t *testing.T, config *logos.Config) *extproc.Snapshot {
+func snapshot(t testing.TB, config *logos.Config) *extproc.Snapshot {
 	t.Helper()
 	if config == nil {
 		return nil
@@ -227,7 +227,7 @@ func parseURL(text string) *url.URL {
 }
 
 // config compiles an installation: project 1 with profiles that the change may alter.
-func config(t *testing.T, change func(*logos.Resources)) *logos.Config {
+func config(t testing.TB, change func(*logos.Resources)) *logos.Config {
 	t.Helper()
 	hasher := logos.NewHasher(make([]byte, 32))
 	r := logos.Resources{

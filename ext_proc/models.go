@@ -11,10 +11,12 @@ import (
 	"github.com/ls1intum/edutelligence/logos"
 )
 
-// listModels answers GET /v1/models and /v1/models/{model} with what the key may use, in the shape that
-// the caller's client expects.
+// listModels answers GET /v1/models and /v1/models/{model} with the models that the key may use and the
+// policies that it may name in a model's place, in the shape that the caller's client expects.
 func (c *call) listModels() (*extprocv3.ProcessingResponse, error) {
-	names := c.modelNames()
+	names := append(c.modelNames(), c.snapshot.policies.Names(c.asks(), c.profiles)...)
+	slices.Sort(names)
+	names = slices.Compact(names)
 	render := openAIModel
 	if c.anthropic {
 		render = anthropicModel

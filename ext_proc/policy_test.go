@@ -111,6 +111,16 @@ func plain(body string) string {
 	return strings.NewReplacer(`\u003e`, ">", `\"`, `"`).Replace(body)
 }
 
+func TestListsPoliciesThatCallsMayName(t *testing.T) {
+	theirs := logos.Policy{ID: 3, Name: "theirs", Level: logos.LevelProject, Owner: 7, OnRequest: true}
+	always := logos.Policy{ID: 2, Name: "always"}
+	g := newGateway(t, config(t, withPolicies(onRequest(local), always, theirs)))
+	body := string(g.call("GET", "/v1/models", "", "x-api-key", key).last().GetImmediateResponse().GetBody())
+	if !strings.Contains(body, `"stay-home"`) || !strings.Contains(body, `"small"`) || strings.Contains(body, "always") || strings.Contains(body, "theirs") {
+		t.Errorf("the list is %s", body)
+	}
+}
+
 func TestPoliciesCountForCallsThatPassThrough(t *testing.T) {
 	for name, c := range map[string]struct {
 		policy logos.Policy
@@ -160,6 +170,27 @@ func TestExplainsWhatACallWouldGet(t *testing.T) {
 	}
 }
 
+func TestASessionStaysWhereItWasServed(t *testing.T) {
+	sticky := logos.Policy{ID: 1, Name: "sticky", Objective: &logos.Objective{Load: 1, SessionBonus: .5}}
+	g := newGateway(t, config(t, withPolicies(sticky)))
+	first, _ := decisionOf(t, g.chat(`{"model":"small"}`, "x-logos-session", "s").last())
+	other := first.Targets[1]
+	g.server.Served(&logos.Call{Decision: *first, End: logos.EndOK, Attempts: []logos.Attempt{{Target: first.Targets[0]}, {Target: other}}})
+	for session, want := range map[string]logos.DeploymentID{"s": other.Deployment, "": 1} { // without one by id
+		d, _ := decisionOf(t, g.chat(`{"model":"small"}`, "x-logos-session", session).last())
+		if d.Targets[0].Deployment != want {
+			t.Errorf("the session %q goes to deployment %d, want %d", session, d.Targets[0].Deployment, want)
+		}
+	}
+	for i := range uint64(100_000) { // what is not used is forgotten
+		g.server.Served(&logos.Call{Decision: logos.Decision{Facts: &logos.DecisionFacts{SessionHash: i + 1}}, End: logos.EndOK, Attempts: []logos.Attempt{{Target: other}}})
+	}
+	d, _ := decisionOf(t, g.chat(`{"model":"small"}`, "x-logos-session", "s").last())
+	if d.Facts.SessionDeployment != 0 {
+		t.Error("a session is remembered for ever")
+	}
+}
+
 func TestADecisionAmongManyIsBounded(t *testing.T) {
 	many := func(r *logos.Resources) {
 		withPolicies(logos.Policy{ID: 1, Name: "last-first", Objective: &logos.Objective{Quality: 1}})(r)
@@ -185,5 +216,40 @@ func TestADecisionAmongManyIsBounded(t *testing.T) {
 		}) {
 			t.Errorf("the record of target %d is cut", x.Deployment)
 		}
+	}
+}
+
+// BenchmarkDecide decides a call of 1 KB among ten deployments, without policies and with three.
+func BenchmarkDecide(b *testing.B) {
+	policies := []logos.Policy{
+		{ID: 1, Constraints: logos.Constraints{MaxPrivacyZone: logos.ZoneAnywhere, MinQuality: 0.1}, Rules: []logos.Rule{
+			{Name: "a", When: `request.input_tokens > 100`, Require: `candidate.context_window >= 1000`},
+			{Name: "b", Require: `candidate.provider != "three" || request.tools == false`},
+		}, Objective: &logos.Objective{Cost: 1, Latency: 1, Quality: 1, Load: 1, Hysteresis: .02}},
+		{ID: 2, Level: logos.LevelTeam, Owner: 9, When: `request.api == "chat"`, Rules: []logos.Rule{{Name: "c", Require: `candidate.labels.tier in ["gold", "silver"]`}}},
+		{ID: 3, Level: logos.LevelProject, Owner: 1, Rules: []logos.Rule{{Name: "d", Require: `candidate.load < 0.9`}}},
+	}
+	for name, change := range map[string]func(*logos.Resources){"none": func(*logos.Resources) {}, "three": withPolicies(policies...)} {
+		b.Run(name, func(b *testing.B) {
+			cfg := config(b, func(r *logos.Resources) {
+				change(r)
+				quality := .5
+				r.Models[0].Quality, r.Models[0].ContextWindow = &quality, 100_000
+				for i := range 8 {
+					r.Deployments = append(r.Deployments, &logos.Deployment{ID: logos.DeploymentID(100 + i), Model: 1, Provider: 2})
+				}
+				for _, d := range r.Deployments {
+					d.Labels = map[string]string{"tier": "gold"}
+				}
+			})
+			g := newGateway(b, cfg)
+			r := extproc.ExplainRequest{Key: cfg.APIKey(cfg.Hasher.APIKey(key)), Path: chat, Body: []byte(`{"model":"small","messages":[{"role":"user","content":"` + strings.Repeat("what is this, and what is that? ", 32) + `"}]}`)}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := g.server.Explain(b.Context(), r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

@@ -58,6 +58,7 @@ type Server struct {
 	log     *zap.Logger
 
 	incumbents incumbents
+	affinity   affinity
 
 	decisions *prometheus.CounterVec
 	duration  prometheus.Histogram

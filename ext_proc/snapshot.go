@@ -16,12 +16,13 @@ type Snapshot struct {
 	policies *policy.Set        // nil: there are none
 	signals  *signals.Extractor // nil likewise
 	unusable error              // of policies: no call may be decided without them
+	prices   *prices
 }
 
 // NewSnapshot compiles a revision. What has not changed since previous, which may be nil, is taken over. The
 // errors name policies that can't be used: each lets nothing through.
 func NewSnapshot(config *logos.Config, previous *Snapshot) (*Snapshot, error) {
-	s := &Snapshot{Config: config}
+	s := &Snapshot{Config: config, prices: newPrices(config, previous)}
 	if len(config.Policies()) == 0 {
 		return s, nil
 	}

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"math/bits"
+	"sync"
 
 	"github.com/ls1intum/edutelligence/logos"
 )
@@ -60,22 +61,30 @@ func (s *Set) Choose(profiles []*logos.Access, r *Request, caller *Caller, live 
 	return out
 }
 
+// unset is the memory of choices without policies.
+var unset sync.Pool
+
+func (s *Set) pool() *sync.Pool {
+	if s == nil {
+		return &unset
+	}
+	return &s.scratch
+}
+
 func (s *Set) takeScratch() *scratch {
-	if s != nil {
-		if x, ok := s.scratch.Get().(*scratch); ok {
-			return x
-		}
+	if x, ok := s.pool().Get().(*scratch); ok {
+		return x
 	}
 	return new(scratch)
 }
 
 func (s *Set) giveBack(x *scratch) {
-	if s == nil {
-		return
-	}
 	x.evaluation.close()
-	x.candidates, x.steps, x.order = x.candidates[:0], x.steps[:0], x.order[:0] // what they hold is the set's, as is the pool
-	s.scratch.Put(x)
+	if s == nil {
+		clear(x.candidates) // else they would keep a configuration that is gone; a set's pool goes with the set
+	}
+	x.candidates, x.steps, x.order = x.candidates[:0], x.steps[:0], x.order[:0]
+	s.pool().Put(x)
 }
 
 // plan lists the policies and decides which apply. A condition that fails holds. Of one level, those that

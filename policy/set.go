@@ -98,6 +98,19 @@ func (s *Set) Has(name string, caller *Caller, profiles []*logos.Access) bool {
 	return found
 }
 
+// Names returns the policies that a call has to name to be under them, and can.
+func (s *Set) Names(caller *Caller, profiles []*logos.Access) (names []string) {
+	if s == nil {
+		return nil
+	}
+	s.each(caller, profiles, func(e *entry, _ *logos.Access) {
+		if e.policy.OnRequest {
+			names = append(names, e.policy.Name)
+		}
+	})
+	return names
+}
+
 // each visits the policies that may apply to a caller's calls, the highest level first.
 func (s *Set) each(c *Caller, profiles []*logos.Access, visit func(*entry, *logos.Access)) {
 	all := func(level logos.PolicyLevel, id int64, profile *logos.Access) {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
+	"github.com/shopspring/decimal"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/sql/internal/db"
@@ -52,6 +54,7 @@ func (s *Store) Call(ctx context.Context, in Scope, id logos.CallID) (*logos.Cal
 				Provider: logos.ProviderID(a.ProviderID), Credential: logos.CredentialID(zero(a.CredentialID)), Cluster: a.Cluster,
 			},
 			End: logos.EndReason(a.EndReason), ProviderRequestID: a.ProviderRequestID, Detail: a.Detail,
+			Charge: readCharge(&a),
 		})
 	}
 	meters, err := q.Meters(ctx, db.MetersParams{StartAt: row.StartAt, CallID: row.CallID})
@@ -61,11 +64,44 @@ func (s *Store) Call(ctx context.Context, in Scope, id logos.CallID) (*logos.Cal
 	for _, m := range meters {
 		for i := range c.Attempts {
 			if a := &c.Attempts[i]; a.Number == int(m.Attempt) {
-				a.Meters = append(a.Meters, logos.MeterReading{Meter: logos.Meter(m.Meter), Quantity: m.Quantity, Estimated: m.Estimated})
+				l := readLine(&m)
+				a.Meters, a.Charge.Lines = append(a.Meters, l.MeterReading), append(a.Charge.Lines, l)
+				if l.Price == nil && l.Quantity > 0 {
+					a.Charge.Missing = append(a.Charge.Missing, l.Meter)
+				}
 			}
 		}
 	}
+	for i, a := range attempts {
+		if !a.Cost.Valid && c.Attempts[i].Charge.Version() == 0 {
+			c.Attempts[i].Charge = nil // nobody has rated it, or there was no price at all
+		}
+	}
 	return c, nil
+}
+
+// readCharge returns what an attempt cost, without its lines.
+func readCharge(a *db.Attempt) *logos.Charge {
+	return &logos.Charge{Total: amount(a.Cost), Currency: a.Currency.String}
+}
+
+func readLine(m *db.MetersRow) logos.ChargeLine {
+	l := logos.ChargeLine{
+		MeterReading: logos.MeterReading{Meter: logos.Meter(m.Meter), Quantity: m.Quantity, Estimated: m.Estimated},
+		Cost:         amount(m.Cost),
+	}
+	if m.PriceVersion != nil {
+		l.Price = &logos.Price{Version: *m.PriceVersion}
+	}
+	return l
+}
+
+// amount returns a stored number as it is; null is 0.
+func amount(n pgtype.Numeric) decimal.Decimal {
+	if !n.Valid || n.Int == nil {
+		return decimal.Zero
+	}
+	return decimal.NewFromBigInt(n.Int, n.Exp)
 }
 
 func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond }

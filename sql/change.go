@@ -89,6 +89,8 @@ var taken = map[string]string{
 	"credentials_hash":       "the provider has a credential with this secret already",
 	"models_name":            "there is a model with this name already",
 	"deployments_name":       "the model has a deployment with this name at this provider already: give each a name of its own",
+	"prices_name":            "there is a price with this name already",
+	"prices_same":            "there is a price of the same, for the same calls and from the same moment already: change that one",
 	"api_keys_hash":          "this secret is, or was, that of another API key: secrets are used once",
 	"api_keys_previous_hash": "this secret is, or was, that of another API key: secrets are used once",
 }

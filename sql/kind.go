@@ -164,7 +164,7 @@ var (
 			{"auth_format", "case when r.auth_header = '' then '' else r.auth_format end", text},
 			{"privacy_zone", "r.privacy_zone", text},
 		},
-		children: []child{{Deployments, "provider_id"}, {Credentials, "provider_id"}},
+		children: []child{{Prices, "provider_id"}, {Deployments, "provider_id"}, {Credentials, "provider_id"}},
 		links: []link{{AccessProfiles, "select distinct profile_id from profile_providers where provider_id = any ($1) order by 1",
 			"delete from profile_providers where provider_id = any ($1)"}},
 	}
@@ -193,7 +193,7 @@ var (
 			{"accuracy", "r.accuracy", number},
 		},
 		within:   grantedReach("r.id"),
-		children: []child{{Deployments, "model_id"}},
+		children: []child{{Prices, "model_id"}, {Deployments, "model_id"}},
 		links: []link{
 			{AccessProfiles, "select distinct profile_id from profile_models where model_id = any ($1) order by 1",
 				"delete from profile_models where model_id = any ($1)"},
@@ -230,7 +230,8 @@ var (
 			{"max_requests_per_minute", "r.max_requests", integer},
 			{"max_tokens_per_minute", "r.max_tokens", integer},
 		},
-		within: grantedReach("r.model_id"),
+		within:   grantedReach("r.model_id"),
+		children: []child{{Prices, "deployment_id"}},
 	}
 	AuditEvents = &Kind{
 		Name: "audit_event", table: "audit_events", bare: true, order: []term{{"r.id", "bigint", true}},
@@ -276,7 +277,7 @@ var (
 			{"session", "r.session", text},
 			{"service_tier", "r.service_tier", text},
 			{"error", "case when r.error_code || r.error_type || r.error_message <> '' then jsonb_build_object('code', r.error_code, 'type', r.error_type, 'message', r.error_message) end", shown},
-			{"cost", "coalesce(r.cost || ' ' || r.currency, 'unknown')", shown},
+			{"cost", "coalesce(trim_scale(r.cost) || coalesce(' ' || r.currency, ''), 'unknown')", shown},
 			{"revision", "r.revision", integer},
 		},
 		within: reach{
@@ -312,7 +313,7 @@ var common = []field{
 // all returns every field of a kind's documents.
 func (k *Kind) all() []field {
 	out := k.fields
-	if k != settings && k != Calls {
+	if k != settings && k != Calls && k != PriceVersions {
 		out = append([]field{{"id", "r.id", integer}}, out...)
 	}
 	if !k.bare {

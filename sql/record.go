@@ -99,8 +99,8 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 		for i := range call.Attempts {
 			attempt := &call.Attempts[i]
 			addAttempt(&a, call, attempt)
-			for _, r := range attempt.Meters {
-				addMeter(&m, call, attempt, r)
+			for _, l := range lines(attempt) {
+				addMeter(&m, call, attempt, l)
 			}
 		}
 	}
@@ -144,6 +144,11 @@ func addCall(p *db.InsertCallsParams, c *logos.Call) {
 	p.ServiceTier = append(p.ServiceTier, clean(c.ServiceTier))
 	p.ErrorCode, p.ErrorType, p.ErrorMessage = append(p.ErrorCode, clean(c.Error.Code)), append(p.ErrorType, clean(c.Error.Type)), append(p.ErrorMessage, clean(c.Error.Message))
 	p.Decision = append(p.Decision, decisionJSON(d))
+	cost, currency := "", ""
+	if total, known := c.Cost(); known {
+		cost, currency = total.Amount.String(), total.Currency
+	}
+	p.Cost, p.Currency = append(p.Cost, cost), append(p.Currency, currency)
 }
 
 func addAttempt(p *db.InsertAttemptsParams, c *logos.Call, a *logos.Attempt) {
@@ -154,11 +159,36 @@ func addAttempt(p *db.InsertAttemptsParams, c *logos.Call, a *logos.Attempt) {
 	p.DurationUs, p.Status = append(p.DurationUs, a.Duration.Microseconds()), append(p.Status, int32(a.Status))
 	p.EndReason = append(p.EndReason, string(a.End))
 	p.ProviderRequestID, p.Detail = append(p.ProviderRequestID, clean(a.ProviderRequestID)), append(p.Detail, clean(a.Detail))
+	cost, currency, version := "", "", int64(0)
+	if charge := a.Charge; charge != nil {
+		currency, version = charge.Currency, charge.Version()
+		if charge.Known() {
+			cost = charge.Total.String()
+		}
+	}
+	p.Cost, p.Currency, p.PriceVersion = append(p.Cost, cost), append(p.Currency, currency), append(p.PriceVersion, version)
 }
 
-func addMeter(p *db.InsertMetersParams, c *logos.Call, a *logos.Attempt, r logos.MeterReading) {
+// lines returns what was used, with what it costs where that is known.
+func lines(a *logos.Attempt) []logos.ChargeLine {
+	if a.Charge != nil {
+		return a.Charge.Lines
+	}
+	out := make([]logos.ChargeLine, len(a.Meters))
+	for i, r := range a.Meters {
+		out[i].MeterReading = r
+	}
+	return out
+}
+
+func addMeter(p *db.InsertMetersParams, c *logos.Call, a *logos.Attempt, r logos.ChargeLine) {
 	p.StartAt, p.CallID, p.Attempt = append(p.StartAt, c.Decision.StartTime()), append(p.CallID, string(c.ID)), append(p.Attempt, int32(a.Number))
 	p.Meter, p.Quantity, p.Estimated = append(p.Meter, string(r.Meter)), append(p.Quantity, r.Quantity), append(p.Estimated, r.Estimated)
+	cost, version := "", int64(0)
+	if r.Price != nil {
+		cost, version = r.Cost.String(), r.Price.Version
+	}
+	p.Cost, p.PriceVersion = append(p.Cost, cost), append(p.PriceVersion, version)
 }
 
 // clean keeps out what Postgres can't store as text; one hostile value must not hold up a whole batch.

@@ -142,7 +142,7 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 	defer servers.close()
 	parts, ctx := errgroup.WithContext(ctx)
-	reader := accesslog.New(g.settings.runDir, id, g.store, g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate}, g.log, g.registry)
+	reader := accesslog.New(g.settings.runDir, id, newRatingStore(g.store, g.force, g.registry), g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate}, g.log, g.registry)
 	watcher := store.NewWatcher(g.store, g.registry)
 	parts.Go(func() error { return g.xds.Run(ctx) })
 	parts.Go(func() error { return g.egress.Run(ctx, g.readdress) })

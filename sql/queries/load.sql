@@ -47,3 +47,8 @@ from deployments where revision > sqlc.arg(since) and (deleted_at is null or sql
 
 -- name: LoadEgress :one
 select egress_hosts, egress_cidrs from settings;
+
+-- name: ChangedPrices :many
+select id, version, provider_id, deployment_id, model_id, provider_model, meter, amount, unit, currency, service_tier, context_from, context_to,
+    valid_from, valid_to, source, imported_at, updated_at, (deleted_at is not null)::boolean as gone
+from prices where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);

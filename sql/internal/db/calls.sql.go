@@ -8,6 +8,8 @@ package db
 import (
 	"context"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const attempts = `-- name: Attempts :many
@@ -123,9 +125,10 @@ func (q *Queries) DeleteLogPositions(ctx context.Context, arg DeleteLogPositions
 
 const insertAttempts = `-- name: InsertAttempts :exec
 insert into attempts (start_at, call_id, attempt, deployment_id, model_id, provider_id, credential_id, cluster, started_at,
-    duration_us, status, end_reason, provider_request_id, detail)
+    duration_us, status, end_reason, provider_request_id, detail, price_version, cost, currency)
 select u.start_at, u.call_id, u.attempt, nullif(u.deployment_id, 0), nullif(u.model_id, 0), u.provider_id, nullif(u.credential_id, 0), u.cluster, u.started_at,
-    u.duration_us, nullif(u.status, 0), u.end_reason, u.provider_request_id, u.detail
+    u.duration_us, nullif(u.status, 0), u.end_reason, u.provider_request_id, u.detail,
+    nullif(u.price_version, 0), nullif(u.cost, '')::numeric, nullif(u.currency, '')
 from (select unnest($1::timestamptz[]) as start_at, unnest($2::uuid[]) as call_id,
     unnest($3::integer[]) as attempt, unnest($4::bigint[]) as deployment_id,
     unnest($5::bigint[]) as model_id, unnest($6::bigint[]) as provider_id,
@@ -134,7 +137,9 @@ from (select unnest($1::timestamptz[]) as start_at, unnest($2::uuid[]) as call_i
     unnest($10::bigint[]) as duration_us, unnest($11::integer[]) as status,
     unnest($12::text[]) as end_reason,
     unnest($13::text[]) as provider_request_id,
-    unnest($14::text[]) as detail) as u
+    unnest($14::text[]) as detail,
+    unnest($15::bigint[]) as price_version, unnest($16::text[]) as cost,
+    unnest($17::text[]) as currency) as u
 on conflict (start_at, call_id, attempt) do nothing
 `
 
@@ -153,6 +158,9 @@ type InsertAttemptsParams struct {
 	EndReason         []string
 	ProviderRequestID []string
 	Detail            []string
+	PriceVersion      []int64
+	Cost              []string
+	Currency          []string
 }
 
 func (q *Queries) InsertAttempts(ctx context.Context, arg InsertAttemptsParams) error {
@@ -171,6 +179,9 @@ func (q *Queries) InsertAttempts(ctx context.Context, arg InsertAttemptsParams) 
 		arg.EndReason,
 		arg.ProviderRequestID,
 		arg.Detail,
+		arg.PriceVersion,
+		arg.Cost,
+		arg.Currency,
 	)
 	return err
 }
@@ -178,10 +189,10 @@ func (q *Queries) InsertAttempts(ctx context.Context, arg InsertAttemptsParams) 
 const insertCalls = `-- name: InsertCalls :many
 insert into calls (start_at, call_id, gateway, revision, api, stream, model, team_id, project_id, api_key_id, profile_id,
     end_user, session, method, status, end_reason, duration_us, first_byte_us, request_bytes, answer_bytes,
-    service_tier, error_code, error_type, error_message, decision)
+    service_tier, error_code, error_type, error_message, decision, cost, currency)
 select u.start_at, u.call_id, $1::text, u.revision, u.api, u.stream, u.model, nullif(u.team_id, 0), u.project_id, u.api_key_id, nullif(u.profile_id, 0),
     u.end_user, u.session, u.method, nullif(u.status, 0), u.end_reason, u.duration_us, nullif(u.first_byte_us, 0), u.request_bytes, u.answer_bytes,
-    u.service_tier, u.error_code, u.error_type, u.error_message, u.decision
+    u.service_tier, u.error_code, u.error_type, u.error_message, u.decision, nullif(u.cost, '')::numeric, nullif(u.currency, '')
 from (select unnest($2::timestamptz[]) as start_at, unnest($3::uuid[]) as call_id,
     unnest($4::bigint[]) as revision, unnest($5::text[]) as api,
     unnest($6::boolean[]) as stream, unnest($7::text[]) as model,
@@ -195,7 +206,8 @@ from (select unnest($2::timestamptz[]) as start_at, unnest($3::uuid[]) as call_i
     unnest($20::bigint[]) as answer_bytes,
     unnest($21::text[]) as service_tier, unnest($22::text[]) as error_code,
     unnest($23::text[]) as error_type, unnest($24::text[]) as error_message,
-    unnest($25::jsonb[]) as decision) as u
+    unnest($25::jsonb[]) as decision,
+    unnest($26::text[]) as cost, unnest($27::text[]) as currency) as u
 on conflict (start_at, call_id) do nothing
 returning call_id
 `
@@ -226,6 +238,8 @@ type InsertCallsParams struct {
 	ErrorType    []string
 	ErrorMessage []string
 	Decision     [][]byte
+	Cost         []string
+	Currency     []string
 }
 
 func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) ([]string, error) {
@@ -255,6 +269,8 @@ func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) ([]str
 		arg.ErrorType,
 		arg.ErrorMessage,
 		arg.Decision,
+		arg.Cost,
+		arg.Currency,
 	)
 	if err != nil {
 		return nil, err
@@ -275,21 +291,24 @@ func (q *Queries) InsertCalls(ctx context.Context, arg InsertCallsParams) ([]str
 }
 
 const insertMeters = `-- name: InsertMeters :exec
-insert into meters (start_at, call_id, attempt, meter, quantity, estimated)
-select u.start_at, u.call_id, u.attempt, u.meter, u.quantity, u.estimated
+insert into meters (start_at, call_id, attempt, meter, quantity, estimated, cost, price_version)
+select u.start_at, u.call_id, u.attempt, u.meter, u.quantity, u.estimated, nullif(u.cost, '')::numeric, nullif(u.price_version, 0)
 from (select unnest($1::timestamptz[]) as start_at, unnest($2::uuid[]) as call_id,
     unnest($3::integer[]) as attempt, unnest($4::text[]) as meter,
-    unnest($5::bigint[]) as quantity, unnest($6::boolean[]) as estimated) as u
+    unnest($5::bigint[]) as quantity, unnest($6::boolean[]) as estimated,
+    unnest($7::text[]) as cost, unnest($8::bigint[]) as price_version) as u
 on conflict (start_at, call_id, attempt, meter) do nothing
 `
 
 type InsertMetersParams struct {
-	StartAt   []time.Time
-	CallID    []string
-	Attempt   []int32
-	Meter     []string
-	Quantity  []int64
-	Estimated []bool
+	StartAt      []time.Time
+	CallID       []string
+	Attempt      []int32
+	Meter        []string
+	Quantity     []int64
+	Estimated    []bool
+	Cost         []string
+	PriceVersion []int64
 }
 
 func (q *Queries) InsertMeters(ctx context.Context, arg InsertMetersParams) error {
@@ -300,6 +319,8 @@ func (q *Queries) InsertMeters(ctx context.Context, arg InsertMetersParams) erro
 		arg.Meter,
 		arg.Quantity,
 		arg.Estimated,
+		arg.Cost,
+		arg.PriceVersion,
 	)
 	return err
 }
@@ -358,7 +379,7 @@ func (q *Queries) LogPositions(ctx context.Context, gateway string) ([]LogPositi
 }
 
 const meters = `-- name: Meters :many
-select attempt, meter, quantity, estimated from meters where start_at = $1 and call_id = $2 order by attempt, meter
+select attempt, meter, quantity, estimated, cost, price_version from meters where start_at = $1 and call_id = $2 order by attempt, meter
 `
 
 type MetersParams struct {
@@ -367,10 +388,12 @@ type MetersParams struct {
 }
 
 type MetersRow struct {
-	Attempt   int32
-	Meter     string
-	Quantity  int64
-	Estimated bool
+	Attempt      int32
+	Meter        string
+	Quantity     int64
+	Estimated    bool
+	Cost         pgtype.Numeric
+	PriceVersion *int64
 }
 
 func (q *Queries) Meters(ctx context.Context, arg MetersParams) ([]MetersRow, error) {
@@ -387,6 +410,8 @@ func (q *Queries) Meters(ctx context.Context, arg MetersParams) ([]MetersRow, er
 			&i.Meter,
 			&i.Quantity,
 			&i.Estimated,
+			&i.Cost,
+			&i.PriceVersion,
 		); err != nil {
 			return nil, err
 		}

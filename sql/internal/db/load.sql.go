@@ -8,6 +8,8 @@ package db
 import (
 	"context"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 const changedAPIKeys = `-- name: ChangedAPIKeys :many
@@ -218,6 +220,74 @@ func (q *Queries) ChangedModels(ctx context.Context, since int64) ([]ChangedMode
 			&i.ID,
 			&i.Name,
 			&i.Endpoint,
+			&i.Gone,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const changedPrices = `-- name: ChangedPrices :many
+select id, version, provider_id, deployment_id, model_id, provider_model, meter, amount, unit, currency, service_tier, context_from, context_to,
+    valid_from, valid_to, source, imported_at, updated_at, (deleted_at is not null)::boolean as gone
+from prices where revision > $1 and (deleted_at is null or $1 >= 0)
+`
+
+type ChangedPricesRow struct {
+	ID            int64
+	Version       int64
+	ProviderID    int64
+	DeploymentID  *int64
+	ModelID       *int64
+	ProviderModel string
+	Meter         string
+	Amount        pgtype.Numeric
+	Unit          int64
+	Currency      string
+	ServiceTier   string
+	ContextFrom   int64
+	ContextTo     int64
+	ValidFrom     *time.Time
+	ValidTo       *time.Time
+	Source        string
+	ImportedAt    *time.Time
+	UpdatedAt     time.Time
+	Gone          bool
+}
+
+func (q *Queries) ChangedPrices(ctx context.Context, since int64) ([]ChangedPricesRow, error) {
+	rows, err := q.db.Query(ctx, changedPrices, since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ChangedPricesRow
+	for rows.Next() {
+		var i ChangedPricesRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Version,
+			&i.ProviderID,
+			&i.DeploymentID,
+			&i.ModelID,
+			&i.ProviderModel,
+			&i.Meter,
+			&i.Amount,
+			&i.Unit,
+			&i.Currency,
+			&i.ServiceTier,
+			&i.ContextFrom,
+			&i.ContextTo,
+			&i.ValidFrom,
+			&i.ValidTo,
+			&i.Source,
+			&i.ImportedAt,
+			&i.UpdatedAt,
 			&i.Gone,
 		); err != nil {
 			return nil, err

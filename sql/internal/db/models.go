@@ -255,13 +255,14 @@ type Member struct {
 }
 
 type Meter struct {
-	StartAt   time.Time
-	CallID    string
-	Attempt   int32
-	Meter     string
-	Quantity  int64
-	Estimated bool
-	Cost      pgtype.Numeric
+	StartAt      time.Time
+	CallID       string
+	Attempt      int32
+	Meter        string
+	Quantity     int64
+	Estimated    bool
+	Cost         pgtype.Numeric
+	PriceVersion *int64
 }
 
 type MetersRest struct {
@@ -288,6 +289,40 @@ type Model struct {
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	DeletedAt     *time.Time
+}
+
+type Price struct {
+	ID            int64
+	PublicID      string
+	Name          string
+	ProviderID    int64
+	DeploymentID  *int64
+	ModelID       *int64
+	ProviderModel string
+	Meter         string
+	Amount        pgtype.Numeric
+	Unit          int64
+	Currency      string
+	ServiceTier   string
+	ContextFrom   int64
+	ContextTo     int64
+	ValidFrom     *time.Time
+	ValidTo       *time.Time
+	Source        string
+	ImportedAt    *time.Time
+	Version       int64
+	Labels        []byte
+	Revision      int64
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
+	DeletedAt     *time.Time
+}
+
+type PriceVersion struct {
+	Version    int64
+	PriceID    int64
+	RecordedAt time.Time
+	Document   []byte
 }
 
 type Profile struct {

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// prepareSelection declares the scenario: a model at each vendor, with its price, and a policy for each sort of
+// call. It returns when every vendor has answered a call.
+func (p *product) prepareSelection(ctx context.Context, o options, all []*vendor) error {
+	if err := p.ready(ctx); err != nil {
+		return err
+	}
+	answer, err := p.post(ctx, "setup", map[string]any{"base_url": "http://" + all[0].address + "/v1", "provider_name": "set-up"})
+	if err != nil {
+		return err
+	}
+	root, _ := answer["logos-key"].(string)
+	p.key = root
+	file := filepath.Join(p.dir, "scenario.yaml")
+	if err := os.WriteFile(file, []byte(scenario(all)), 0o600); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, o.logos, "apply", "-f", file)
+	cmd.Env = append(cleanEnvironment(), "LOGOS_ADMIN_URL=http://"+p.admin, "LOGOS_API_KEY="+root, "APP_KEY="+scenarioKey)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("apply the scenario: %w: %s", err, out)
+	}
+	p.key = scenarioKey
+	for _, v := range all {
+		err := poll(ctx, 20*time.Second, 50*time.Millisecond, func() error {
+			o := p.callAs(ctx, v.name, all)
+			if o.by != nil && o.by != v {
+				o.err = errors.New("another vendor answered")
+			}
+			return o.err
+		})
+		if err != nil {
+			return fmt.Errorf("a first answer of %s: %w", v.name, err)
+		}
+	}
+	return nil
+}
+
+const scenarioKey = "sk-of-the-scenario-0001"
+
+// scenario is a declaration for `logos apply`.
+func scenario(all []*vendor) string {
+	var b, names, grants strings.Builder
+	list := func(section string, item func(*vendor) string) {
+		b.WriteString(section + ":\n")
+		for _, v := range all {
+			b.WriteString("  - " + item(v) + "\n")
+		}
+	}
+	b.WriteString("settings: {egress_cidrs: [127.0.0.0/8]}\nprojects:\n  - {name: scenario}\n")
+	list("providers", func(v *vendor) string {
+		return fmt.Sprintf("{name: %s, base_url: \"http://%s/v1\", dialect: openai-compatible, auth_header: none, privacy_zone: %s}", v.name, v.address, v.zone)
+	})
+	list("models", func(v *vendor) string {
+		return fmt.Sprintf("{name: %s, quality: %g}", v.name, v.quality)
+	})
+	list("deployments", func(v *vendor) string { return fmt.Sprintf("{model: %s, provider: %s}", v.name, v.name) })
+	list("credentials", func(v *vendor) string {
+		names.WriteString(v.name + ", ")
+		fmt.Fprintf(&grants, "{provider: %s, credential: none}, ", v.name)
+		return fmt.Sprintf("{name: none, provider: %s, secret: {env: APP_KEY}}", v.name)
+	})
+	fmt.Fprintf(&b, "access_profiles:\n  - {name: default, project: scenario, models: [%s], grants: [%s]}\n", strings.TrimSuffix(names.String(), ", "), strings.TrimSuffix(grants.String(), ", "))
+	b.WriteString("api_keys:\n  - {name: app, project: scenario, secret: {env: APP_KEY}}\n")
+	return b.String()
+}
