@@ -50,6 +50,10 @@ type Decision struct {
 
 	BodyBytes int64 `json:"b,omitempty"`  // of the request, for estimates
 	MaxTokens int64 `json:"mt,omitempty"` // the output limit that the caller set
+
+	// Reservations are what the call holds of budgets. ClampedTo is the output limit that a budget set; 0: none.
+	Reservations []Reservation `json:"bu,omitempty"`
+	ClampedTo    int64         `json:"ct,omitempty"`
 }
 
 // A DecisionTarget names one target in a decision.

@@ -89,7 +89,7 @@ func (x *scratch) assess(s *Set, c *candidate, r *Request, live Live) {
 	}
 	c.output = expectedOutput(r, c.state.OutputTokens)
 	if c.priced() {
-		c.cost = c.state.Rates.cost(r.InputTokens, c.output)
+		c.cost = c.state.Rates.Cost(r.InputTokens, c.output)
 	}
 	c.need = neededContext(r)
 	switch {
