@@ -168,6 +168,7 @@ type Call struct {
 	ServiceTier  string
 	Error        CallError
 	Attempts     []Attempt
+	Spent        []Spending // of budgets
 }
 
 // A CallError is the error that ended a call, as far as the provider or Envoy told it.

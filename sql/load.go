@@ -63,7 +63,7 @@ func (l *loader) load(ctx context.Context, q *db.Queries) (*logos.Config, error)
 // changes reads the rows that revisions after since have changed; below 0: all that there are.
 func (s *Store) changes(ctx context.Context, q *db.Queries, since int64) (c logos.Changes, err error) {
 	for _, read := range []func(context.Context, *db.Queries, int64, *logos.Changes) error{
-		readProjects, readMembers, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments, readPrices, readEgress,
+		readProjects, readMembers, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments, readPrices, s.readBudgets, readEgress,
 	} {
 		if err := read(ctx, q, since, &c); err != nil {
 			return c, err

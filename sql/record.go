@@ -30,10 +30,21 @@ func (s *Store) LogPositions(ctx context.Context, gateway string) ([]logos.LogPo
 // RecordCalls stores a batch: all of it, or nothing. What is stored already stays as it is, so that a
 // batch may be stored again.
 func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatch) error {
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	_, err := s.SettleCalls(ctx, gateway, b)
+	return err
+}
+
+// SettleCalls stores a batch like [Store.RecordCalls], and returns the gateway's shares of the counters of budgets
+// that the calls have spent of: what is settled, and its version.
+func (s *Store) SettleCalls(ctx context.Context, gateway string, b logos.LogBatch) (shares []logos.Share, err error) {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if len(b.Calls) > 0 {
-			if err := insertCalls(ctx, q, gateway, b.Calls); err != nil {
+			spent, err := insertCalls(ctx, q, gateway, b.Calls)
+			if err != nil {
+				return err
+			}
+			if shares, err = settle(ctx, q, gateway, spent); err != nil {
 				return err
 			}
 		}
@@ -55,9 +66,9 @@ func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatc
 		return noteKeyUse(ctx, q, b.Calls) // last, so that others wait for these rows as briefly as can be
 	})
 	if err != nil {
-		return fmt.Errorf("record %d calls: %w", len(b.Calls), err)
+		return nil, fmt.Errorf("record %d calls: %w", len(b.Calls), err)
 	}
-	return nil
+	return shares, nil
 }
 
 // Recorded returns which of these calls are stored.
@@ -77,14 +88,15 @@ func (s *Store) Recorded(ctx context.Context, starts []time.Time, ids []logos.Ca
 	return out, nil
 }
 
-func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) error {
+// insertCalls returns what those calls have spent that were not stored before.
+func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) (spent []logos.Spending, err error) {
 	c := db.InsertCallsParams{Gateway: gateway}
 	for _, call := range calls {
 		addCall(&c, call)
 	}
 	stored, err := q.InsertCalls(ctx, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	fresh := make(map[string]bool, len(stored))
 	for _, id := range stored {
@@ -93,9 +105,12 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 	var a db.InsertAttemptsParams
 	var m db.InsertMetersParams
 	for _, call := range calls {
-		if !fresh[strings.ToLower(string(call.ID))] {
+		id := strings.ToLower(string(call.ID))
+		if !fresh[id] {
 			continue // its record stays as it is, also in its parts
 		}
+		fresh[id] = false
+		spent = append(spent, call.Spent...)
 		for i := range call.Attempts {
 			attempt := &call.Attempts[i]
 			addAttempt(&a, call, attempt)
@@ -105,9 +120,9 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 		}
 	}
 	if err := q.InsertAttempts(ctx, a); err != nil {
-		return err
+		return nil, err
 	}
-	return q.InsertMeters(ctx, m)
+	return spent, q.InsertMeters(ctx, m)
 }
 
 // noteKeyUse stores when each key was used last, to the minute: a busy key's row changes once a minute.
