@@ -41,7 +41,7 @@ type Decision struct {
 	EndUser string    `json:"u,omitempty"`  // pseudonym, see Hasher.EndUser
 	Session string    `json:"se,omitempty"` // x-logos-session, at most 128 bytes
 
-	Targets []DecisionTarget `json:"tg,omitempty"` // attempt n goes to Targets[n-1]
+	Targets []DecisionTarget `json:"tg,omitempty"` // in their order; each may get more than one attempt, or none
 	// Candidates explains the choice: everything considered, in order.
 	Candidates     []DecisionCandidate `json:"c,omitempty"`
 	MoreCandidates int                 `json:"cm,omitempty"` // that are not listed

@@ -292,7 +292,7 @@ func TestChangesLeadToWhatAFreshCompilationGives(t *testing.T) {
 	for seed := range uint64(25) {
 		s := newStore(seed)
 		c := logos.NewCompiler(logos.Hasher{})
-		for range 60 {
+		for range 100 {
 			s.step()
 		}
 		var past [][2]*logos.Config

@@ -211,7 +211,7 @@ type AttemptLimits struct {
 	Max        int              // tries in all
 	On         []RetryCondition // after which there is another try; nil: all
 	TotalTime  time.Duration    // until the last try begins
-	FirstToken time.Duration    // a target that is silent for longer is left
+	FirstToken time.Duration    // of a stream: a target is left if no byte of the body came by then
 }
 
 // A RetryCondition is an outcome after which another attempt makes sense.

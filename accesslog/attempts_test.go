@@ -11,6 +11,7 @@ import (
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/accesslog"
+	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
 // begun and ended make the lines of an attempt at a cluster.
@@ -19,6 +20,9 @@ func begun(cluster string) string { return set(startLine, "k", `"`+cluster+`"`) 
 func ended(cluster string, status int, flags string) string {
 	return set(endLine, "k", `"`+cluster+`"`, "c", fmt.Sprint(status), "f", `"`+flags+`"`)
 }
+
+// between is the cluster of attempts that only choose the next target.
+const between = dialect.BetweenAttempts
 
 // over makes the line of a call with three targets that ended after n attempts.
 func over(n, status int, flags string) string {
@@ -52,6 +56,8 @@ func TestJoinsAttemptsInTheirOrder(t *testing.T) {
 			"upstream_error 503; 1 one upstream_error 0; 2 two upstream_error 0; 3 three upstream_error 0"},
 		{"the first takes too long", []string{begun("one"), ended("one", 504, "UT"), begun("two"), ended("two", 200, "-"), over(2, 200, "-")},
 			"ok 200; 1 one timeout 504; 2 two ok 200" + used},
+		{"an answer is cut off at the call's longest duration", []string{begun("one"), ended("one", 200, "-"), set(over(1, 200, "-"), "x", `"max_duration_timeout"`)},
+			"timeout 200 [max_duration_timeout||]; 1 one timeout 200" + used},
 		{"the caller hangs up in the second", []string{begun("one"), ended("one", 503, "-"), begun("two"), ended("two", 0, "DC"), over(2, 0, "DC")},
 			"client_cancelled 0; 1 one upstream_error 503; 2 two client_cancelled 0 input~20 output~17"},
 		{"the call's line knows of no attempts, but they have lines", []string{begun("one"), ended("one", 200, "-"), set(over(0, 200, "-"), "n", "null")},
@@ -66,6 +72,16 @@ func TestJoinsAttemptsInTheirOrder(t *testing.T) {
 		{"the lines of the last attempt never come", []string{begun("one"), ended("one", 503, "-"), over(2, 200, "-")},
 			"ok 200; 1 one upstream_error 503; 2 two ok 200" + used},
 		{"the end of the last attempt never comes", []string{begun("one"), over(1, 200, "-")}, "ok 200; 1 one ok 200" + used},
+		{"one target is tried twice, with the choice between", []string{begun("one"), ended("one", 503, "-"), ended(between, 0, "UF"), begun("one"), ended("one", 503, "-"), ended(between, 0, "UF"), begun("two"), ended("two", 200, "-"), over(5, 200, "-")},
+			"ok 200; 1 one upstream_error 503; 2 one upstream_error 503; 3 two ok 200" + used},
+		{"a target is passed over", []string{begun("one"), ended("one", 400, "-"), ended(between, 0, "UF"), begun("three"), ended("three", 200, "-"), over(3, 200, "-")},
+			"ok 200; 1 one rejected 400; 2 three ok 200" + used},
+		{"nothing is left after silence", []string{begun("one"), ended("one", 0, "UT"), ended(between, 0, "UF"), begun("two"), ended("two", 0, "UT"), ended(between, 0, "-"), set(over(4, 504, "-"), "x", `"lua_response"`)},
+			"timeout 504 [upstream_timeout||]; 1 one timeout 0; 2 two timeout 0 input~20 output~17"},
+		{"nothing is left after resets", []string{begun("one"), ended("one", 0, "UC"), ended(between, 0, "-"), set(over(2, 503, "-"), "x", `"lua_response"`)},
+			"upstream_error 503 [upstream_unavailable||]; 1 one upstream_error 0"},
+		{"the first target's lines are all that come", []string{begun("one"), ended("one", 503, "-"), ended(between, 0, "UF"), over(3, 200, "-")},
+			"ok 200; 1 one upstream_error 503; 2 two ok 200" + used},
 		{"no attempt's lines ever come", []string{over(2, 503, "-")}, "upstream_error 503; 1 one upstream_error 0; 2 two upstream_error 503"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -40,6 +40,8 @@ type Options struct {
 	// RotateAfter is how long a file is written to: it bounds for how long what a call's lines say of its end
 	// user stays on disk once it is stored. 0: a day.
 	RotateAfter time.Duration
+	// Settled is told of each call that is settled, before it is stored; it must be quick. May be nil.
+	Settled func(*logos.Call)
 }
 
 const (
@@ -300,6 +302,9 @@ func (r *Reader) settle(e *epoch, p *pending, c *logos.Call, now time.Time) {
 	r.settled[p.id] = now
 	r.batch.Calls = append(r.batch.Calls, c)
 	r.ended = append(r.ended, p.id)
+	if r.opt.Settled != nil {
+		r.opt.Settled(c)
+	}
 }
 
 // flush stores the batch with the positions that it reaches.

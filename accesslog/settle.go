@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -22,6 +23,13 @@ type pending struct {
 // An attempt is told by a line at its start, by one at its end, or by both; one that got no connection
 // has no start.
 type attempt struct{ start, end *line }
+
+func (a attempt) cluster() string {
+	if a.start != nil {
+		return a.start.Cluster
+	}
+	return a.end.Cluster
+}
 
 // add takes an attempt's line. Attempts of a call run one after another, so an end belongs to the last
 // start of the same cluster that has none; lines do not number them.
@@ -70,30 +78,55 @@ func (p *pending) settle() *logos.Call {
 	if d.Refusal != "" || len(d.Targets) == 0 {
 		return c
 	}
-	count := min(max(int(l.Attempts), len(p.attempts)), len(d.Targets))
-	for i := range count {
-		c.Attempts = append(c.Attempts, p.attempt(i, i == count-1, c.End))
+	tries := p.tries(int(l.Attempts))
+	for i := range tries {
+		c.Attempts = append(c.Attempts, p.attempt(i, tries, c.End))
 	}
-	if count > 0 {
+	if count := len(tries); count > 0 {
 		last := &c.Attempts[count-1]
 		last.Meters = meters(d, l, &usage, last, c.End)
 	}
 	return c
 }
 
-// attempt makes the record of attempt i.
-func (p *pending) attempt(i int, last bool, end logos.EndReason) logos.Attempt {
-	a := logos.Attempt{Number: i + 1, Target: p.decision.Targets[i], Start: p.decision.StartTime(), End: logos.EndUpstreamError}
+// A try is an attempt at a target, with the lines that tell of it, if any do.
+type try struct {
+	attempt
+	target logos.DecisionTarget
+}
+
+// tries returns the attempts at targets, of a call for which Envoy counts so many attempts, fewer than there are
+// lines for or none. Lines name their cluster; where they are missing, targets follow in the decision's order,
+// which is the order of all attempts where the decision has no plan. Attempts between those were at no target.
+func (p *pending) tries(counted int) (out []try) {
+	targets, next, between := p.decision.Targets, 0, 0
+	for _, a := range p.attempts {
+		cluster := a.cluster()
+		if cluster == dialect.BetweenAttempts {
+			between++
+			continue
+		}
+		if i := slices.IndexFunc(targets, func(t logos.DecisionTarget) bool { return t.Cluster == cluster }); i >= 0 {
+			out, next = append(out, try{a, targets[i]}), i+1
+		}
+	}
+	missing := min(counted-between-len(out), len(targets)-next)
+	for range missing {
+		out, next = append(out, try{target: targets[next]}), next+1
+	}
+	return out
+}
+
+// attempt makes the record of try i.
+func (p *pending) attempt(i int, tries []try, end logos.EndReason) logos.Attempt {
+	lines, last := tries[i], i == len(tries)-1
+	a := logos.Attempt{Number: i + 1, Target: lines.target, Start: p.decision.StartTime(), End: logos.EndUpstreamError}
 	if last {
 		a.End = end
 		if p.end != nil {
 			a.Status, a.Duration, a.Detail = int(p.end.Status), millis(p.end.Duration), detail(p.end)
 		}
 	}
-	if i >= len(p.attempts) {
-		return a
-	}
-	lines := p.attempts[i]
 	for _, l := range []*line{lines.start, lines.end} {
 		if l == nil {
 			continue
@@ -108,8 +141,12 @@ func (p *pending) attempt(i int, last bool, end logos.EndReason) logos.Attempt {
 		if a.ProviderRequestID == "" {
 			a.ProviderRequestID = l.APIMRequestID
 		}
-		if !last && l.has("UT", "SI", "UMSDR") {
+		switch {
+		case last:
+		case l.has("UT", "SI", "UMSDR"):
 			a.End = logos.EndTimeout
+		case l.Status >= 400 && l.Status < 500 && l.Status != 429: // a prompt that was too long
+			a.End = logos.EndRejected
 		}
 	}
 	return a
@@ -122,7 +159,7 @@ func (l *line) endReason(d *logos.Decision, u *dialect.Usage) logos.EndReason {
 		return logos.EndRefused
 	case l.has("DC", "DR"):
 		return logos.EndClientCancelled
-	case l.has("UT", "SI", "DT", "UMSDR"):
+	case l.has("UT", "SI", "DT", "UMSDR"), l.Details == cutOff, l.decidedBetween() && l.Status == 504:
 		return logos.EndTimeout
 	case l.Status == 0, l.Status == 429, l.Status >= 500:
 		return logos.EndUpstreamError
@@ -136,10 +173,22 @@ func (l *line) endReason(d *logos.Decision, u *dialect.Usage) logos.EndReason {
 	return logos.EndOK
 }
 
+// cutOff is how Envoy tells of a call that reached its longest duration; it sets no flag then.
+const cutOff = "max_duration_timeout"
+
+// decidedBetween says whether the call ended after a target that did not answer, by a decision against another
+// attempt. Flags tell nothing then, the status does.
+func (l *line) decidedBetween() bool { return l.Details == "lua_response" }
+
 // errorCode names an error that no answer told of.
 func errorCode(l *line, d *logos.Decision) string {
-	if d.Refusal != "" {
+	switch {
+	case d.Refusal != "":
 		return d.Refusal
+	case l.decidedBetween() && l.Status == 504:
+		return "upstream_timeout" // as the caller was told
+	case l.decidedBetween():
+		return "upstream_unavailable"
 	}
 	if code, _, _ := strings.Cut(l.Details, "{"); code != "" && code != "via_upstream" {
 		return clip(code, 128)
@@ -193,13 +242,13 @@ func (p *pending) lose(ran bool, now time.Time) *logos.Call {
 		ID: p.id, Decision: *d, End: logos.EndLost,
 		Duration: max(0, now.Sub(d.StartTime())), RequestBytes: d.BodyBytes,
 	}
-	count := min(len(p.attempts), len(d.Targets))
-	if count == 0 && ran && len(d.Targets) > 0 {
-		count = 1
+	tries := p.tries(0)
+	if len(tries) == 0 && ran && len(d.Targets) > 0 {
+		tries = []try{{target: d.Targets[0]}}
 	}
-	for i := range count {
-		a := p.attempt(i, i == count-1, logos.EndLost)
-		if i == count-1 && d.API != logos.APINone {
+	for i := range tries {
+		a := p.attempt(i, tries, logos.EndLost)
+		if i == len(tries)-1 && d.API != logos.APINone {
 			a.Meters = dialect.Estimate(d.API, d.Stream, d.BodyBytes, 0)
 		}
 		c.Attempts = append(c.Attempts, a)

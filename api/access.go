@@ -81,8 +81,36 @@ var access = map[string][6]span{
 	"UpdateDeployment": {all, all, none, none, none, none},
 	"DeleteDeployment": {all, all, none, none, none, none},
 
+	"GetPolicy":           {all, all, team, own, team, none},
+	"ListPolicies":        {all, all, team, own, team, none},
+	"ListPolicyVersions":  {all, all, team, own, team, none},
+	"ListPolicyVariables": {all, all, team, own, team, none},
+	"CreatePolicy":        {all, all, team, none, none, none},
+	"UpdatePolicy":        {all, all, team, none, none, none},
+	"DeletePolicy":        {all, all, team, none, none, none},
+	"ImportThresholds":    {all, all, team, none, none, none},
+
+	"ExplainDecision": {all, all, team, own, none, none},
+
+	"GetPrice":                {all, all, none, none, team, none},
+	"ListPrices":              {all, all, none, none, team, none},
+	"CreatePrice":             {all, all, none, none, none, none},
+	"UpdatePrice":             {all, all, none, none, none, none},
+	"DeletePrice":             {all, all, none, none, none, none},
+	"ListPriceVersions":       {all, all, none, none, team, none},
+	"ListUnpricedDeployments": {all, all, none, none, none, none},
+	"ImportPrices":            {all, all, none, none, none, none},
+
 	"GetCall":   {all, all, team, own, team, own},
 	"ListCalls": {all, all, team, own, team, own},
+
+	"SummarizeUsage": {all, all, team, own, team, own},
+	"ExportUsage":    {all, all, team, own, team, own},
+	"GetStatement":   {all, all, team, own, team, own},
+
+	"GetAdjustment":    {all, all, team, own, team, own},
+	"ListAdjustments":  {all, all, team, own, team, own},
+	"CreateAdjustment": {all, all, none, none, none, none},
 
 	"GetAuditEvent":   {all, all, team, none, team, none},
 	"ListAuditEvents": {all, all, team, none, team, none},

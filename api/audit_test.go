@@ -78,6 +78,7 @@ func TestEveryChangeOfOneResourceIsOneEvent(t *testing.T) {
 		"provider":       {"providers", "Provider", object{"name": "x", "base_url": "https://x.example"}, object{"base_url": "https://y.example"}},
 		"credential":     {"credentials", "Credential", object{"name": "x", "provider": "base", "secret": "sk-1"}, object{"secret": "sk-2"}},
 		"model":          {"models", "Model", object{"name": "x"}, object{"quality": 0.5}},
+		"price":          {"prices", "Price", object{"name": "x", "provider": "base", "model": "base", "meter": "input", "amount": "2.50", "currency": "EUR"}, object{"amount": "2.4"}},
 		"deployment":     {"deployments", "Deployment", object{"model": "base", "provider": "base"}, object{"max_parallel": 7}},
 	} {
 		var made, changed, gone object

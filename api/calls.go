@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -23,7 +24,13 @@ func (s *callServer) GetCall(ctx context.Context, r *adminv1.GetCallRequest) (*a
 	if err != nil {
 		return nil, err
 	}
-	return callMessage(c), nil
+	names, err := s.store.DecisionNames(ctx, &c.Decision)
+	if err != nil {
+		return nil, err
+	}
+	m := callMessage(c)
+	m.Decision = decisionMessage(&c.Decision, names)
+	return m, nil
 }
 
 func (s *callServer) ListCalls(ctx context.Context, r *adminv1.ListCallsRequest) (*adminv1.ListCallsResponse, error) {
@@ -38,7 +45,7 @@ func callMessage(c *logos.Call) *adminv1.Call {
 		Method: c.Method, Api: string(d.API), Model: d.Model, Stream: d.Stream, Duration: durationpb.New(c.Duration),
 		RequestBytes: c.RequestBytes, AnswerBytes: c.AnswerBytes, ProjectId: int64(d.Project), ApiKeyId: int64(d.APIKey),
 		ProfileId: int64(d.Profile), TeamId: int64(d.Team), EndUser: d.EndUser, Session: d.Session, ServiceTier: c.ServiceTier,
-		Cost: "unknown", Revision: d.Revision,
+		Cost: costText(c.Cost()), Revision: d.Revision,
 	}
 	if c.FirstByte > 0 {
 		m.FirstByte = durationpb.New(c.FirstByte)
@@ -55,15 +62,30 @@ func callMessage(c *logos.Call) *adminv1.Call {
 	return m
 }
 
+// costText writes what something costs.
+func costText(total logos.Money, known bool) string {
+	if !known {
+		return "unknown"
+	}
+	return strings.TrimSpace(total.Amount.String() + " " + total.Currency)
+}
+
 func attemptMessage(a *logos.Attempt) *adminv1.Attempt {
 	m := &adminv1.Attempt{
 		Number: int32(a.Number), DeploymentId: int64(a.Target.Deployment), ModelId: int64(a.Target.Model),
 		ProviderId: int64(a.Target.Provider), CredentialId: int64(a.Target.Credential),
 		Start: timestamppb.New(a.Start.Truncate(time.Microsecond)), Duration: durationpb.New(a.Duration), Status: int32(a.Status),
-		EndReason: string(a.End), ProviderRequestId: a.ProviderRequestID, Detail: a.Detail,
+		EndReason: string(a.End), ProviderRequestId: a.ProviderRequestID, Detail: a.Detail, Cost: "unknown",
 	}
-	for _, r := range a.Meters {
-		m.Meters = append(m.Meters, &adminv1.Meter{Meter: string(r.Meter), Quantity: r.Quantity, Estimated: r.Estimated})
+	if c := a.Charge; c != nil {
+		m.Cost = costText(logos.Money{Amount: c.Total, Currency: c.Currency}, c.Known())
+	}
+	for i, r := range a.Meters {
+		meter := &adminv1.Meter{Meter: string(r.Meter), Quantity: r.Quantity, Estimated: r.Estimated, Cost: "unknown"}
+		if a.Charge != nil && a.Charge.Lines[i].Price != nil {
+			meter.Cost, meter.PriceVersion = a.Charge.Lines[i].Cost.String(), a.Charge.Lines[i].Price.Version
+		}
+		m.Meters = append(m.Meters, meter)
 	}
 	return m
 }

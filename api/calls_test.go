@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/shopspring/decimal"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/billing"
 )
 
 const callID = "4c3648d3-45cf-4a39-9983-4ec0041b40d3"
@@ -48,17 +50,21 @@ func TestShowsACall(t *testing.T) {
 		Attempts: []logos.Attempt{{Number: 1, Target: target, Start: start, Duration: time.Second, Status: 200, End: logos.EndTruncated, ProviderRequestID: "r", Detail: "UC",
 			Meters: []logos.MeterReading{{Meter: logos.MeterOutput, Quantity: 1 << 53, Estimated: true}}}},
 	}
+	price := &logos.Price{ID: 1, Version: 9, Provider: 3, Meter: logos.MeterOutput, Amount: decimal.RequireFromString("2.5"), Unit: 1_000_000, Currency: "EUR"}
+	billing.NewBook([]*logos.Price{price}, nil).RateCall(c)
 	if err := g.store.RecordCalls(t.Context(), "gateway-1", logos.LogBatch{Calls: []*logos.Call{c}}); err != nil {
 		t.Fatal(err)
 	}
 	status, got := g.admin("/admin/v1/calls/"+callID, g.root)
+	delete(got, "decision") // see TestACallShowsItsDecision
 	want := object{
 		"id": callID, "gateway": "gateway-1", "start": "2026-11-24T12:00:00.123456Z", "end_reason": "truncated", "status": 200.0, "method": "POST", "api": "chat", "model": "gpt", "stream": true,
 		"duration": "1.500s", "first_byte": "0.250s", "request_bytes": "10", "answer_bytes": "11", "project_id": "7", "api_key_id": "8", "profile_id": "9", "team_id": "6", "end_user": "u", "session": "s",
-		"service_tier": "flex", "error": object{"code": "code", "type": "type", "message": "message"}, "cost": "unknown", "revision": "5",
+		"service_tier": "flex", "error": object{"code": "code", "type": "type", "message": "message"}, "cost": "22517998136.85248 EUR", "revision": "5",
 		"candidates": []any{object{"deployment_id": "1", "excluded": ""}, object{"deployment_id": "2", "excluded": "not_active"}},
 		"attempts": []any{object{"number": 1.0, "deployment_id": "1", "model_id": "2", "provider_id": "3", "credential_id": "4", "start": "2026-11-24T12:00:00.123456Z", "duration": "1s", "status": 200.0,
-			"end_reason": "truncated", "provider_request_id": "r", "detail": "UC", "meters": []any{object{"meter": "output", "quantity": "9007199254740992", "estimated": true}}}},
+			"end_reason": "truncated", "provider_request_id": "r", "detail": "UC", "cost": "22517998136.85248 EUR",
+			"meters": []any{object{"meter": "output", "quantity": "9007199254740992", "estimated": true, "cost": "22517998136.85248", "price_version": "9"}}}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" || status != 200 {
 		t.Errorf("the call answers %d (-want +got):\n%s", status, diff)

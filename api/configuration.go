@@ -41,8 +41,10 @@ var sections = []section{
 	sectionOf(credentials, []string{"provider", "name"}, func(c *adminv1.Configuration) *[]*adminv1.Credential { return &c.Credentials }),
 	sectionOf(models, []string{"name"}, func(c *adminv1.Configuration) *[]*adminv1.Model { return &c.Models }),
 	sectionOf(deployments, []string{"provider", "model", "name"}, func(c *adminv1.Configuration) *[]*adminv1.Deployment { return &c.Deployments }),
+	sectionOf(prices, []string{"name"}, func(c *adminv1.Configuration) *[]*adminv1.Price { return &c.Prices }),
 	sectionOf(accessProfiles, []string{"project", "name"}, func(c *adminv1.Configuration) *[]*adminv1.AccessProfile { return &c.AccessProfiles }),
 	sectionOf(apiKeys, []string{"project", "name"}, func(c *adminv1.Configuration) *[]*adminv1.ApiKey { return &c.ApiKeys }),
+	sectionOf(policies, []string{"level", "team", "project", "access_profile", "api_key", "name"}, func(c *adminv1.Configuration) *[]*adminv1.Policy { return &c.Policies }),
 }
 
 func sectionOf[M message](r resource[M], names []string, of func(*adminv1.Configuration) *[]M) section {

@@ -16,7 +16,8 @@ const apply = "/admin/v1/configuration:apply"
 // rich is an installation with something of everything, in every way in which it can be written.
 func rich() object {
 	return object{
-		"settings": object{"egress_hosts": []string{"llm.internal"}, "call_retention_days": 90, "audit_retention_days": 0, "unknown_line_retention_days": 7, "claim_lifetime": "3600s"},
+		"settings": object{"egress_hosts": []string{"llm.internal"}, "call_retention_days": 90, "audit_retention_days": 0, "unknown_line_retention_days": 7, "claim_lifetime": "3600s",
+			"task_matchers": []object{{"name": "law", "keywords": []string{"Court", "plaintiff"}}, {"name": "tutor", "system": true, "patterns": []string{"(?i)tutor"}}}},
 		"teams":    []object{{"name": "red", "member_key_limit": 0, "member_key_max_age": "86400s", "labels": object{"a": "b"}}, {"name": "blue"}},
 		"projects": []object{{"name": "course", "team": "red"}, {"name": "lab", "labels": object{"x": "y"}}},
 		"members":  []object{{"email": "Ann@example.org", "name": "Ann", "team": "red", "role": "team_owner"}, {"email": "bob@example.org", "role": "admin"}},
@@ -26,11 +27,11 @@ func rich() object {
 		},
 		"credentials": []object{{"provider": "openai", "name": "main", "secret": "sk-1"}, {"provider": "azure", "name": "main", "secret": "sk-2"}, {"provider": "own", "name": "none"}},
 		"models": []object{
-			{"name": "gpt", "capabilities": []string{"vision", "tools"}, "context_window": 128000, "quality": 0.75}, {"name": "tiny", "endpoint": "chat/completions", "quality": 0},
+			{"name": "gpt", "capabilities": []string{"vision", "tools"}, "context_window": 128000, "quality": 0.75, "task_quality": object{"law": 0.5, "code": 1}, "task_accuracy": object{"law": 0}}, {"name": "tiny", "endpoint": "chat/completions", "quality": 0},
 		},
 		"deployments": []object{
 			{"model": "gpt", "provider": "openai", "credential": "main", "provider_model": "gpt-x"}, {"model": "gpt", "provider": "azure", "name": "west", "apis": []string{"responses", "chat"}, "include_usage": false, "max_parallel": 4},
-			{"model": "gpt", "provider": "azure", "name": "east", "service_tier": "flex"}, {"model": "tiny", "provider": "own"},
+			{"model": "gpt", "provider": "azure", "name": "east", "service_tier": "flex", "drained": true}, {"model": "tiny", "provider": "own"},
 		},
 		"access_profiles": []object{
 			{"name": "default", "project": "course", "models": []string{"tiny", "gpt"}, "grants": []object{{"provider": "openai", "credential": "main"}, {"provider": "azure"}, {"provider": "own", "credential": "none"}}},
@@ -40,6 +41,12 @@ func rich() object {
 			{"name": "app", "project": "course", "access_profile": "default", "secret": "a-secret-brought-along-1", "scopes": object{"apis": []string{"chat"}, "models": []string{"tiny", "gpt"}, "source_cidrs": []string{"10.1.2.3", "10.0.0.1/8"}}},
 			{"name": "ann", "project": "course", "member": "ANN@example.org", "secret_sha256": strings.Repeat("ab", 32), "expire_time": "2099-01-31T12:00:00.123456789Z"},
 			{"name": "audit", "project": "lab", "role": "viewer", "secret": "a-secret-brought-along-2"},
+		},
+		"policies": []object{
+			{"name": "least", "level": "installation", "constraints": object{}, "attempts": object{}, "scheduling": object{"deadline": "0s"}, "objective": object{}},
+			{"name": "least", "level": "team", "team": "red", "constraints": object{"allow": object{"models": object{}}, "deny": object{}, "max_cost": []object{{"amount": "0.050", "currency": "EUR"}}}},
+			{"name": "cheap", "level": "access_profile", "project": "course", "access_profile": "default", "objective": object{"cost": 1, "cost_scale": object{"amount": "1.0", "currency": "EUR"}, "canaries": []object{{"percent": 5}}}},
+			{"name": "cheap", "level": "api_key", "project": "course", "api_key": "app", "constraints": object{"max_time_to_first_token": "1.50s"}, "rules": []object{{"name": "a", "require": "true"}}},
 		},
 	}
 }
@@ -77,7 +84,7 @@ func TestAnExportAppliedElsewhereIsTheSame(t *testing.T) {
 		}
 	}
 	first := rootA.must("POST", apply, object{"configuration": rich()})
-	if len(items(first)) != 25 || first["revision"] == "0" {
+	if len(items(first)) != 29 || first["revision"] == "0" {
 		t.Errorf("the first apply makes %d changes: %v", len(items(first)), first)
 	}
 	exported := rootA.must("GET", "/admin/v1/configuration", nil)
@@ -140,6 +147,14 @@ func (g *gateway) compiled() (out []string) {
 			}
 		}
 	}
+	for _, p := range config.Policies() {
+		allowed := []string{}
+		for _, id := range p.Constraints.Allow.Models {
+			allowed = append(allowed, model(id))
+		}
+		out = append(out, fmt.Sprint("policy ", p.Level, " ", p.Name, p.Constraints.Allow.Models != nil, allowed, p.Constraints.MaxCost, p.Constraints.MaxFirstToken, p.Rules, p.Objective, p.Scheduling))
+	}
+	out = append(out, fmt.Sprint("tasks ", *config.Tasks()))
 	for _, secret := range []string{"a-secret-brought-along-1", "a-secret-brought-along-2"} {
 		k := config.APIKey(config.Hasher.APIKey(secret))
 		if k == nil {
@@ -281,7 +296,7 @@ func TestAnApplyIsWholeOrNothing(t *testing.T) {
 		"a key's other secret":    {object{"api_keys": []object{{"name": "k", "project": "default", "secret": "a-secret-brought-along"}, {"name": "l", "project": "default", "secret": "a-secret-brought-along"}}}, 409, "configuration.api_keys[1].secret"},
 		"a secret twice":          {object{"credentials": []object{{"provider": "first", "name": "a", "secret": "sk"}, {"provider": "first", "name": "b", "secret": "sk"}}}, 409, "configuration.credentials[1]"},
 		"a credential elsewhere":  {object{"models": []object{{"name": "m"}}, "providers": []object{{"name": "p", "base_url": "https://p.example"}}, "credentials": []object{{"provider": "p", "name": "c", "secret": "sk"}}, "deployments": []object{{"model": "m", "provider": "first", "credential": "c"}}}, 400, "configuration.deployments[0].credential"},
-		"an unknown kind":         {object{"prices": []object{}}, 400, "configuration.prices"},
+		"an unknown kind":         {object{"budgets": []object{}}, 400, "configuration.budgets"},
 		"an unknown field":        {object{"teams": []object{{"nme": "a"}}}, 400, "configuration.teams[0].nme"},
 	} {
 		for _, dry := range []bool{true, false} {
@@ -329,5 +344,57 @@ func TestDeclaredKeysAreThoseThatWork(t *testing.T) {
 	status, refusal := root.do("POST", apply, object{"configuration": object{"api_keys": []object{{"name": "unusable", "project": "default", "labels": object{"a": "b"}}}}})
 	if status != 200 { // not bound to what is gone any more
 		t.Errorf("declaring %v answers %d %v", unusable["name"], status, refusal)
+	}
+}
+
+func TestPoliciesAreDeclaredByWhatTheyBelongTo(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t)
+	root := g.withPlaces()
+	policies := []object{
+		full(), {"name": "strict", "level": "installation"}, {"name": "strict", "level": "team", "team": "red"}, {"name": "strict", "level": "project", "project": "course"},
+		{"name": "strict", "level": "access_profile", "project": "course", "access_profile": "default"}, {"name": "strict", "level": "api_key", "project": "course", "api_key": "app"},
+	}
+	var made []string
+	for _, c := range items(root.must("POST", apply, object{"configuration": object{"policies": policies}})) {
+		made = append(made, c.(object)["name"].(string))
+	}
+	if want := []string{"project/course/full", "installation/strict", "team/red/strict", "project/course/strict", "access_profile/course/default/strict", "api_key/course/app/strict"}; !slices.Equal(made, want) {
+		t.Errorf("the changes are %q, want %q", made, want)
+	}
+	exported := root.must("GET", "/admin/v1/configuration", nil)
+	for what, file := range map[string]object{"what was declared": {"policies": policies}, "the export": {"policies": exported["policies"]}} {
+		if again := root.must("POST", apply, object{"configuration": file, "prune": true}); len(items(again)) != 0 {
+			t.Errorf("applied again, %s changes %v", what, again["changes"])
+		}
+	}
+	// A key that works no more is not declared, and neither are its policies. Another one may have its name.
+	key := root.list("apiKeys", `?filter=name="app"`)[0]
+	root.must("POST", at("apiKeys", key)+":revoke", nil)
+	if got := len(root.must("GET", "/admin/v1/configuration", nil)["policies"].([]any)); got != 5 {
+		t.Errorf("%d policies are exported", got)
+	}
+	root.make("apiKeys", object{"name": "app", "project": "course"})
+	changes := items(root.must("POST", apply, object{"configuration": object{"policies": policies}, "prune": true}))
+	if len(changes) != 1 || changes[0].(object)["action"] != "create" || changes[0].(object)["name"] != "api_key/course/app/strict" {
+		t.Errorf("for the new key, it changes %v", changes)
+	}
+	changes = items(root.must("POST", apply, object{"configuration": object{"policies": policies[:1]}, "prune": true}))
+	if len(changes) != 5 || changes[0].(object)["action"] != "delete" {
+		t.Errorf("pruning changes %v", changes)
+	}
+	for what, c := range map[string]struct {
+		policy object
+		field  string
+	}{
+		"by id":             {object{"name": "x", "level": "project", "project_id": 1}, "configuration.policies[0].project_id"},
+		"without a level":   {object{"name": "x"}, "configuration.policies[0].level"},
+		"without a name":    {object{"level": "installation"}, "configuration.policies[0].name"},
+		"without a profile": {object{"name": "x", "level": "access_profile", "project": "course"}, "configuration.policies[0].access_profile"},
+		"of another level":  {object{"name": "x", "level": "team", "team": "red", "project": "course"}, "configuration.policies[0].project"},
+		"with a bad rule":   {object{"name": "x", "level": "installation", "rules": []any{object{"name": "a", "require": "1"}}}, "configuration.policies[0].rules[0].require"},
+	} {
+		status, answer := root.do("POST", apply, object{"configuration": object{"policies": []any{c.policy}}})
+		refused(t, "a declaration "+what, status, answer, 400, "", c.field)
 	}
 }

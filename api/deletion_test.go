@@ -15,7 +15,7 @@ func TestWhatIsDeletedIsShownAsDeleted(t *testing.T) {
 	g.setup()
 	root := g.as(g.root)
 	all := example(g)
-	for _, collection := range []string{"apiKeys", "accessProfiles", "deployments", "models", "credentials", "providers", "members", "projects", "teams"} {
+	for _, collection := range []string{"apiKeys", "accessProfiles", "prices", "deployments", "models", "credentials", "providers", "members", "projects", "teams"} {
 		x := all[collection]
 		gone := root.remove(collection, x)
 		if gone["delete_time"] == nil || gone["id"] != x["id"] {
@@ -57,10 +57,14 @@ func TestWhatIsDeletedIsShownAsDeleted(t *testing.T) {
 			body["base_url"] = "https://another.example"
 		case "credentials":
 			body["provider"], body["secret"] = "x", "sk-another"
+		case "prices":
+			body["provider"], body["meter"], body["amount"], body["currency"] = "x", "output", "1", "EUR"
 		case "deployments":
 			body["provider"], body["model"] = "x", "x"
 		case "accessProfiles", "apiKeys":
 			body["project"] = "x"
+		case "policies":
+			body["level"], body["project"] = "project", "x"
 		}
 		status, answer := root.do("POST", "/admin/v1/"+collection, body)
 		refused(t, "another "+collection, status, answer, 409, "EXISTS", "")

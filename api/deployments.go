@@ -35,7 +35,7 @@ var deployments = resource[*adminv1.Deployment]{
 			"name": m.GetName(), "model_id": model, "provider_id": provider, "credential_id": orNull(credential),
 			"provider_model": m.GetProviderModel(), "endpoint": m.GetEndpoint(), "apis": textArray(m.GetApis()),
 			"include_usage": m.IncludeUsage == nil || m.GetIncludeUsage(), "service_tier": m.GetServiceTier(),
-			"max_parallel": m.GetMaxParallel(), "max_requests": m.GetMaxRequestsPerMinute(), "max_tokens": m.GetMaxTokensPerMinute(),
+			"max_parallel": m.GetMaxParallel(), "max_requests": m.GetMaxRequestsPerMinute(), "max_tokens": m.GetMaxTokensPerMinute(), "drained": m.GetDrained(),
 		}, checkDeployment(m)
 	},
 	settle: func(_ context.Context, _ *change, _, after *adminv1.Deployment) error {

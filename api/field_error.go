@@ -95,7 +95,13 @@ var patterns = map[string]string{
 	"email":         "must be an email address, like ann@example.org",
 	"capabilities":  "must be lower-case letters, digits and '_', like json_schema",
 	"secret_sha256": "must be 64 hexadecimal digits",
+	"amount":        "must be a decimal number, like 0.0025",
+	"currency":      "must be a code of three letters, like EUR",
+	"label":         "must be the name of a label",
+	"name":          shortName, "task_quality": shortName, "task_accuracy": shortName, "min_task_quality": shortName, "min_task_accuracy": shortName,
 }
+
+const shortName = "names of rules and tasks begin with a lower-case letter, and hold those, digits, '_' and '-', at most 63 of them"
 
 func describe(path string, x *protovalidate.Violation) string {
 	message := x.Proto.GetMessage()

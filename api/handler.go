@@ -42,12 +42,12 @@ type Handler struct {
 	admin   *admin
 }
 
-// NewHandler makes a handler. prober tries providers; dataPlane is where calls are answered. Close ends what
-// it started.
-func NewHandler(s *Service, prober *probe.Prober, token SetupToken, dataPlane *url.URL, log *zap.Logger, reg prometheus.Registerer) (*Handler, error) {
+// NewHandler makes a handler. prober tries providers, explainer decides calls; dataPlane is where calls are
+// answered. Close ends what it started.
+func NewHandler(s *Service, prober *probe.Prober, explainer Explainer, token SetupToken, dataPlane *url.URL, log *zap.Logger, reg prometheus.Registerer) (*Handler, error) {
 	h := &Handler{service: s, token: token, log: log, mux: http.NewServeMux()}
 	var err error
-	if h.admin, err = newAdmin(s, prober, log, reg); err != nil {
+	if h.admin, err = newAdmin(s, prober, explainer, log, reg); err != nil {
 		return nil, err
 	}
 	described, err := openapi.Handler()

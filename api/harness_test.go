@@ -43,6 +43,8 @@ type gateway struct {
 
 	mu      sync.Mutex
 	inForce []int64 // revisions that were waited for
+
+	explained []api.ExplainedCall
 }
 
 func newGateway(t *testing.T) *gateway {
@@ -61,7 +63,7 @@ func (g *gateway) serve(token api.SetupToken, own []string) http.Handler {
 		defer g.mu.Unlock()
 		g.inForce = append(g.inForce, revision)
 	}, egress.NewBook(nowhere{}, own, egress.Options{}, g.log, prometheus.NewRegistry()))
-	h, err := api.NewHandler(g.service, nil, token, &neturl.URL{Scheme: "http", Host: "127.0.0.1:8080"}, g.log, prometheus.NewRegistry())
+	h, err := api.NewHandler(g.service, nil, g, token, &neturl.URL{Scheme: "http", Host: "127.0.0.1:8080"}, g.log, prometheus.NewRegistry())
 	if err != nil {
 		g.t.Fatal(err)
 	}

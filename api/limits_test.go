@@ -71,15 +71,16 @@ func TestWrongInputIsRefusedByName(t *testing.T) {
 		resource := create.input.Descriptor().Fields().ByName(protoreflect.Name(snake(kind)))
 		good := map[string]object{
 			"Team": {"name": "n"}, "Project": {"name": "n"}, "Member": {"email": "n@example.org", "role": "viewer"}, "Provider": {"name": "n", "base_url": "https://n.example"},
-			"Credential": {"name": "n", "provider": "x"}, "Model": {"name": "n"}, "Deployment": {"name": "n", "model": "x", "provider": "x"}, "AccessProfile": {"name": "n", "project": "x"}, "ApiKey": {"name": "n", "project": "x"},
+			"Credential": {"name": "n", "provider": "x"}, "Model": {"name": "n"}, "Deployment": {"name": "n", "model": "x", "provider": "x"}, "Price": {"name": "n", "provider": "x", "meter": "input", "amount": "1", "currency": "EUR"}, "AccessProfile": {"name": "n", "project": "x"}, "ApiKey": {"name": "n", "project": "x"},
+			"Policy": {"name": "n", "level": "project", "project": "x"},
 		}[kind]
 		for i := range resource.Message().Fields().Len() {
 			f := resource.Message().Fields().Get(i)
 			name := string(f.Name())
-			if slices.Contains([]string{"id", "uid", "prefix", "last_four", "state", "etag"}, name) {
+			if slices.Contains([]string{"id", "uid", "prefix", "last_four", "state", "etag", "version"}, name) {
 				continue
 			}
-			readOnly := strings.HasSuffix(name, "_time") && name != "expire_time"
+			readOnly := strings.HasSuffix(name, "_time") && name != "expire_time" || strings.HasPrefix(name, "valid_")
 			for _, value := range wrong(f) {
 				if readOnly && strings.Contains(value, "2001-") {
 					continue // well-formed, and ignored

@@ -175,8 +175,12 @@ func member(m protoreflect.MessageDescriptor, name string) protoreflect.FieldDes
 // shape says in words what a field, or an element of it, holds.
 func shape(f protoreflect.FieldDescriptor, element bool) string {
 	switch {
+	case f.IsMap() && !element && f.MapValue().Kind() == protoreflect.DoubleKind:
+		return "an object of numbers"
 	case f.IsMap() && !element:
 		return "an object of texts"
+	case f.IsMap() && f.MapValue().Kind() == protoreflect.DoubleKind:
+		return "a number"
 	case f.IsList() && !element:
 		return "a list, each " + shape(f, true)
 	case f.IsMap() || f.Kind() == protoreflect.StringKind:

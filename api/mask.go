@@ -44,20 +44,23 @@ func cleanMask(mask *fieldmaskpb.FieldMask, m proto.Message) (*fieldmaskpb.Field
 // checkPath refuses a path that leads to no field, and says of others whether it is read-only.
 func checkPath(path string, m proto.Message) (only bool, err error) {
 	top, rest, nested := strings.Cut(path, ".")
-	f := m.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(top))
+	whole := m.ProtoReflect().Descriptor()
+	f := whole.Fields().ByName(protoreflect.Name(top))
 	if f == nil {
-		return false, invalid("update_mask", "%.64q is no field that can be changed: those are %s", path, strings.Join(changeable(m.ProtoReflect().Descriptor()), ", "))
+		return false, invalid("update_mask", "%.64q is no field that can be changed: those are %s", path, strings.Join(changeable(whole), ", "))
 	}
-	if !nested {
-		return readOnly(f), nil
+	only = readOnly(f)
+	for nested {
+		if f.IsList() || f.IsMap() || f.Message() == nil || f.Message().ParentFile().Package() != whole.ParentFile().Package() {
+			return false, invalid("update_mask", "%.64q: %s is changed as a whole: name that", path, f.Name())
+		}
+		in := f.Name()
+		top, rest, nested = strings.Cut(rest, ".")
+		if f = f.Message().Fields().ByName(protoreflect.Name(top)); f == nil {
+			return false, invalid("update_mask", "%s has no field %.64q", in, top)
+		}
 	}
-	if f.IsList() || f.IsMap() || f.Message() == nil || f.Message().ParentFile().Package() != m.ProtoReflect().Descriptor().ParentFile().Package() {
-		return false, invalid("update_mask", "%.64q: %s is changed as a whole: name that", path, top)
-	}
-	if part := f.Message().Fields().ByName(protoreflect.Name(rest)); part == nil {
-		return false, invalid("update_mask", "%s has no field %.64q", top, rest)
-	}
-	return readOnly(f), nil
+	return only, nil
 }
 
 // changeable names the fields of a message that can be changed.

@@ -51,6 +51,11 @@ func (w *world) try(t *testing.T, p person, name string) {
 	t.Helper()
 	reach := p.may(name)
 	switch {
+	case reach != "" && name == "ListUnpricedDeployments":
+		if _, err := w.call(p.key, name, object{}); err != nil {
+			t.Errorf("%s gives %v", name, err)
+		}
+		return
 	case api.Public(name):
 		if _, err := w.call("", name, object{"token": strings.Repeat("x", 32)}); codeOf(err) != codes.NotFound {
 			t.Errorf("%s without a key gives %v", name, err)
@@ -63,6 +68,10 @@ func (w *world) try(t *testing.T, p person, name string) {
 		w.denied(t, p, name)
 		return
 	}
+	if usageMethods[name] {
+		w.tryUsage(t, p, name, reach)
+		return
+	}
 	verb, kind := split(name)
 	switch verb {
 	case "Get":
@@ -72,11 +81,28 @@ func (w *world) try(t *testing.T, p person, name string) {
 			t.Errorf("%s gives %v", name, err)
 		}
 	case "List":
-		w.tryList(t, p, name, kind, reach)
+		switch name {
+		case "ListPolicyVersions":
+			w.tryGet(t, p, name, "Policy", reach)
+		case "ListPolicyVariables":
+			if _, err := w.call(p.key, name, object{}); err != nil {
+				t.Errorf("%s gives %v", name, err)
+			}
+		default:
+			w.tryList(t, p, name, kind, reach)
+		}
+	case "Explain":
+		w.tryExplain(t, p, reach)
 	case "Create", "BatchCreate":
 		w.tryCreate(t, p, name, kind, reach)
 	case "Update", "Delete", "Rotate", "Revoke":
 		w.tryChange(t, p, name, kind, reach)
+	case "Import":
+		if kind == "Thresholds" {
+			w.tryImport(t, p, reach)
+			return
+		}
+		fallthrough
 	case "Export", "Apply", "Test", "Discover", "Erase":
 		if _, err := w.call(p.key, name, requests[name]); codeOf(err) == codes.PermissionDenied || codeOf(err) == codes.Unauthenticated {
 			t.Errorf("%s gives %v", name, err)
@@ -88,16 +114,18 @@ func (w *world) try(t *testing.T, p person, name string) {
 
 // requests are those of methods that are about nothing in particular.
 var requests = map[string]object{
-	"ExportConfiguration": {}, "ApplyConfiguration": {"configuration": object{}}, "TestProvider": {"id": "999"}, "DiscoverModels": {"id": "999"},
+	"ExportConfiguration": {}, "ImportPrices": {"source": "list"}, "ListUnpricedDeployments": {}, "ApplyConfiguration": {"configuration": object{}}, "TestProvider": {"id": "999"}, "DiscoverModels": {"id": "999"},
 	"EraseEndUser": {"project_id": "999", "user": "u"}, "EraseSourceAddress": {"address": "192.0.2.77"}, "UpdateSettings": {"settings": object{"audit_retention_days": 900}, "update_mask": "auditRetentionDays"},
+	"CreateAdjustment": {"adjustment": object{"call_id": callID, "kind": "refund", "amount": "-1", "currency": "EUR", "reason": "r"}},
+	"ExplainDecision":  {"api_key_id": "999"}, "ImportThresholds": {"project_id": "999", "policies": []object{{"name": "x"}}},
 	"GetSettings": {}, "GetCall": {"id": callID}, "BatchCreateApiKeys": {"template": object{"project": "a1"}, "csv": "name\nx\n"},
 }
 
 func split(name string) (verb, kind string) {
-	for _, verb := range []string{"Get", "List", "BatchCreate", "Create", "Update", "Delete", "Rotate", "Revoke", "Export", "Apply", "Test", "Discover", "Erase"} {
+	for _, verb := range []string{"Get", "List", "BatchCreate", "Create", "Update", "Delete", "Rotate", "Revoke", "Export", "Apply", "Test", "Discover", "Erase", "Explain", "Import"} {
 		if rest, ok := strings.CutPrefix(name, verb); ok {
 			if verb == "List" || verb == "BatchCreate" {
-				rest = strings.TrimSuffix(rest, "s")
+				rest = strings.TrimSuffix(strings.Replace(rest, "ies", "ys", 1), "s")
 			}
 			return verb, rest
 		}
@@ -161,7 +189,7 @@ func (w *world) anyRequest(name string) object {
 	_, kind := split(name)
 	if f := fields.ByName(protoreflect.Name(snake(kind))); f != nil {
 		resource := object{"id": "1"}
-		for field, value := range map[string]string{"name": "x", "email": "x@example.org", "role": "viewer", "base_url": "https://x.example"} {
+		for field, value := range map[string]string{"name": "x", "email": "x@example.org", "role": "viewer", "base_url": "https://x.example", "level": "installation", "meter": "input", "amount": "1", "currency": "EUR"} {
 			if f.Message().Fields().ByName(protoreflect.Name(field)) != nil {
 				resource[field] = value
 			}
@@ -182,7 +210,7 @@ func (w *world) tryGet(t *testing.T, p person, name, kind, reach string) {
 		if tried[want]++; tried[want] > 5 {
 			continue // lists show all of them
 		}
-		if got, err := w.call(p.key, name, object{"id": x.id}); codeOf(err) != want || err == nil && got["id"] != x.id {
+		if got, err := w.call(p.key, name, object{"id": x.id}); codeOf(err) != want || err == nil && strings.HasPrefix(name, "Get") && got["id"] != x.id {
 			t.Errorf("%s %s (%+v) gives %v, want %s", name, x.id, x, err, want)
 		}
 	}
@@ -268,6 +296,10 @@ func (w *world) resource(kind string, in place) object {
 		if in.project == "a2" {
 			return object{"name": name, "base_url": "https://x.example"}
 		}
+	case "Adjustment":
+		if in.project == "a2" {
+			return object{"call_id": w.things["Call"][0].id, "kind": "correction", "amount": "0.5", "currency": "EUR", "reason": name}
+		}
 	case "Credential":
 		if in.project == "a2" {
 			return object{"provider": "a-provider", "secret": name}
@@ -276,12 +308,18 @@ func (w *world) resource(kind string, in place) object {
 		if in.project == "a2" {
 			return object{"name": name, "model": "a-model", "provider": "a-provider"}
 		}
+	case "Price":
+		if in.project == "a2" {
+			return object{"name": name, "provider": "a-provider", "provider_model": name, "meter": "output", "amount": "0.1", "currency": "EUR"}
+		}
 	case "Project":
 		return object{"name": name, "team": in.team}
 	case "Member":
 		return object{"email": name + "@example.org", "role": "viewer", "team": in.team}
 	case "AccessProfile":
 		return object{"name": name, "project": in.project}
+	case "Policy":
+		return object{"name": name, "level": "project", "project": in.project}
 	case "ApiKey":
 		out := object{"name": name, "project": in.project}
 		if in.member != "" {
@@ -313,9 +351,96 @@ func (w *world) tryCreate(t *testing.T, p person, name, kind, reach string) {
 		}
 		if got, err := w.call(p.key, name, request); codeOf(err) != want {
 			t.Errorf("%s %v gives %v, want %s", name, r, err, want)
-		} else if team, ok := got["team_id"]; ok && reach != "all" && team != p.team {
+		} else if team, ok := got["team_id"]; ok && reach != "all" && kind != "Policy" && team != p.team {
 			t.Errorf("%s %v makes %v", name, r, got)
 		}
+	}
+}
+
+// tryExplain asks for decisions of everybody's keys: as far as one may administer them, one may.
+func (w *world) tryExplain(t *testing.T, p person, reach string) {
+	t.Helper()
+	for _, x := range w.things["ApiKey"] {
+		want := codes.NotFound
+		if p.reaches(reach, "ApiKey", x) {
+			want = codes.OK
+		}
+		if got, err := w.call(p.key, "ExplainDecision", object{"api_key_id": x.id, "session": "s"}); codeOf(err) != want || err == nil && got["api_key_id"] != x.id {
+			t.Errorf("ExplainDecision of key %s (%+v) gives %v, want %s", x.id, x, err, want)
+		}
+	}
+}
+
+func (w *world) tryImport(t *testing.T, p person, reach string) {
+	t.Helper()
+	for _, in := range p.places(reach) {
+		want := codes.InvalidArgument
+		if p.mayMakeAt(w, reach, "Policy", in) {
+			want = codes.OK
+		}
+		name := fmt.Sprintf("new-%d", w.serial.Add(1))
+		if _, err := w.call(p.key, "ImportThresholds", object{"project": in.project, "policies": []object{{"name": name}}}); codeOf(err) != want {
+			t.Errorf("ImportThresholds for %s gives %v, want %s", in.project, err, want)
+		}
+	}
+}
+
+// TestATeamOwnerTightensItsOwnAlone goes through all levels.
+func TestATeamOwnerTightensItsOwnAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := slices.IndexFunc(w.people, func(p person) bool { return p.name == "a-owner" })
+	owner := w.as(w.people[i].key)
+	for _, c := range []struct {
+		policy object
+		status int
+		field  string
+	}{
+		{object{"level": "installation"}, 403, "policy.level"},
+		{object{"level": "team", "team": "B"}, 400, "policy.team"},
+		{object{"level": "team", "team_id": w.ids["B"]}, 400, "policy.team_id"},
+		{object{"level": "project", "project": "b1"}, 400, "policy.project"},
+		{object{"level": "access_profile", "access_profile_id": w.ids["b-profile"]}, 400, "policy.access_profile_id"},
+		{object{"level": "access_profile", "project": "b1", "access_profile": "b-profile"}, 400, "policy.project"},
+		{object{"level": "api_key", "api_key_id": w.ids["b-member-key"]}, 400, "policy.api_key_id"},
+		{object{"level": "team", "team": "A"}, 200, ""},
+		{object{"level": "project", "project": "a2"}, 200, ""},
+		{object{"level": "access_profile", "project": "a1", "access_profile": "a-profile"}, 200, ""},
+		{object{"level": "api_key", "api_key_id": w.ids["a-member-key"]}, 200, ""},
+		// What it may not see it can't name.
+		{object{"level": "team", "team": "A", "constraints": object{"deny": object{"models": []any{"b-model"}}}}, 400, "policy.constraints.deny.models[0]"},
+		{object{"level": "team", "team": "A", "constraints": object{"deny": object{"providers": []any{"b-provider"}}}}, 400, "policy.constraints.deny.providers[0]"},
+		{object{"level": "team", "team": "A", "constraints": object{"deny": object{"deployments": []any{object{"provider": "b-provider", "model": "b-model"}}}}}, 400, "policy.constraints.deny.deployments[0]"},
+		{object{"level": "team", "team": "A", "constraints": object{"deny": object{"models": []any{"a-model"}, "providers": []any{"a-provider"}, "deployments": []any{object{"provider": "a-provider", "model": "a-model"}}}}}, 200, ""},
+	} {
+		c.policy["name"] = fmt.Sprintf("new-%d", w.serial.Add(1))
+		status, answer := owner.do("POST", "/admin/v1/policies", c.policy)
+		if c.status == 200 && status == 200 {
+			continue
+		}
+		refused(t, encode(t, c.policy), status, answer, c.status, "", c.field)
+	}
+	// What is above concerns it, and is not its to change.
+	for _, name := range []string{"installation-policy", "B-policy", "b-project-policy", "b-member-policy"} {
+		status, _ := owner.do("GET", at("policies", w.ids[name]), nil)
+		if seen := status == 200; seen != (name == "installation-policy") {
+			t.Errorf("reading %s answers %d", name, status)
+		}
+		for _, method := range []string{"PATCH", "DELETE"} {
+			var body any
+			if method == "PATCH" {
+				body = object{"labels": object{"a": "b"}}
+			}
+			status, answer := owner.do(method, at("policies", w.ids[name]), body)
+			refused(t, method+" "+name, status, answer, 404, "NOT_FOUND", "")
+		}
+	}
+	// A policy of its own in which an admin has named what it may not see: it may change the rest.
+	made := w.root.make("policies", object{"name": "by an admin", "level": "project", "project": "a1", "constraints": object{
+		"deny": object{"models": []any{"b-model"}, "providers": []any{"b-provider"}}}})
+	changed := owner.patch("policies", made, object{"when": "request.stream"})
+	if diff := cmp.Diff(made["constraints"], changed["constraints"]); diff != "" {
+		t.Errorf("its owner's change of another field changes (-before +after):\n%s", diff)
 	}
 }
 

@@ -16,8 +16,17 @@ var models = resource[*adminv1.Model]{
 		return store.Columns{
 			"name": m.GetName(), "endpoint": m.GetEndpoint(), "capabilities": textArray(m.GetCapabilities()),
 			"context_window": orNull(m.GetContextWindow()), "quality": m.Quality, "accuracy": m.Accuracy,
+			"task_quality": byTask(m.GetTaskQuality()), "task_accuracy": byTask(m.GetTaskAccuracy()),
 		}, at("endpoint", checkEndpoint(m.GetEndpoint()))
 	},
+}
+
+// byTask is never null.
+func byTask(m map[string]float64) map[string]float64 {
+	if m == nil {
+		return map[string]float64{}
+	}
+	return m
 }
 
 // textArray is never null.

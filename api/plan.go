@@ -41,7 +41,7 @@ func (p *plan) apply(ctx context.Context, c *adminv1.Configuration) error {
 	}
 	for _, x := range slices.Backward(sections) {
 		if err := p.pruneSection(ctx, x, c); err != nil {
-			return within("configuration."+x.kind.Name+"s", err)
+			return within("configuration."+x.kind.Plural(), err)
 		}
 	}
 	return p.noteDeleted()
@@ -74,7 +74,7 @@ func (p *plan) applySettings(ctx context.Context, wanted *adminv1.Settings) erro
 func applySection[M message](ctx context.Context, p *plan, r resource[M], names []string, wanted []M) error {
 	seen := make(map[string]bool, len(wanted))
 	for i, m := range wanted {
-		path := "configuration." + item(r.kind.Name+"s", i)
+		path := "configuration." + item(r.kind.Plural(), i)
 		if err := byName(m, names); err != nil {
 			return inside(path, err)
 		}
@@ -99,11 +99,23 @@ func byName(m proto.Message, names []string) error {
 		}
 	}
 	for _, n := range names {
-		if _, deployment := m.(*adminv1.Deployment); textField(m, n) == "" && !(deployment && n == "name") {
+		if textField(m, n) == "" && !mayLack(m, n) {
 			return invalid(n, "must be given: it is what tells declarations apart")
 		}
 	}
 	return nil
+}
+
+// mayLack says whether a part of what tells declarations apart may be empty.
+func mayLack(m proto.Message, name string) bool {
+	switch m := m.(type) {
+	case *adminv1.Deployment:
+		return name == "name"
+	case *adminv1.Policy:
+		level, err := logos.ParsePolicyLevel(m.GetLevel())
+		return err == nil && name != "level" && name != "name" && !slices.Contains(ownerFields[level], name)
+	}
+	return false
 }
 
 func applyOne[M message](ctx context.Context, p *plan, r resource[M], names []string, name string, m M) error {
@@ -114,7 +126,7 @@ func applyOne[M message](ctx context.Context, p *plan, r resource[M], names []st
 	for _, n := range names {
 		by[n] = textField(m, n)
 	}
-	doc, err := p.Find(ctx, r.kind, store.Scope{}, by)
+	doc, err := p.Declared(ctx, r.kind, by)
 	if logos.KindOf(err) == logos.NotFound {
 		if k, ok := any(m).(*adminv1.ApiKey); ok && k.GetSecret() == "" && k.GetSecretSha256() == "" {
 			return invalid("secret", "an API key that is declared needs its secret, or its SHA-256: nobody would know one made here")
@@ -239,13 +251,13 @@ func identify(doc json.RawMessage, names []string) (id int64, name string, err e
 	}
 	number, _ := row["id"].(json.Number)
 	id, err = number.Int64()
-	return id, strings.Join(parts, "/"), err
+	return id, joinName(parts), err
 }
 
 // mentionedIn holds the names of the resources of a section in a configuration.
 func mentionedIn(c *adminv1.Configuration, x section) map[string]bool {
 	out := make(map[string]bool)
-	list := c.ProtoReflect().Get(c.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(x.kind.Name + "s"))).List()
+	list := c.ProtoReflect().Get(c.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(x.kind.Plural()))).List()
 	for i := range list.Len() {
 		out[x.kind.Key(nameOf(list.Get(i).Message().Interface(), x.names))] = true
 	}
@@ -257,7 +269,14 @@ func nameOf(m proto.Message, names []string) string {
 	for i, n := range names {
 		parts[i] = textField(m, n)
 	}
-	return strings.Join(parts, "/")
+	return joinName(parts)
+}
+
+// joinName writes the name of a declaration; owners that it does not have are left out.
+func joinName(parts []string) string {
+	last := len(parts) - 1
+	owners := slices.DeleteFunc(slices.Clone(parts[:last]), func(part string) bool { return part == "" })
+	return strings.Join(append(owners, parts[last]), "/")
 }
 
 func textField(m proto.Message, name string) string {

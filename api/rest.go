@@ -162,9 +162,9 @@ func checkScalar(path string, f protoreflect.FieldDescriptor, value string) erro
 	var err error
 	switch f.Kind() {
 	case protoreflect.Int64Kind:
-		err = decimal(value, 64)
+		err = wholeNumber(value, 64)
 	case protoreflect.Int32Kind:
-		err = decimal(value, 32)
+		err = wholeNumber(value, 32)
 	case protoreflect.BoolKind:
 		if value != "true" && value != "false" {
 			err = errScalar
@@ -186,8 +186,8 @@ func checkScalar(path string, f protoreflect.FieldDescriptor, value string) erro
 
 var errScalar = errors.New("written otherwise")
 
-// decimal refuses what the gateway would read as another number: 010 is 8 to it.
-func decimal(value string, bits int) error {
+// wholeNumber refuses what the gateway would read as another number: 010 is 8 to it.
+func wholeNumber(value string, bits int) error {
 	n, err := strconv.ParseInt(value, 10, bits)
 	if err == nil && strconv.FormatInt(n, 10) != value {
 		return errScalar

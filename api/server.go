@@ -36,7 +36,7 @@ type admin struct {
 }
 
 // newAdmin makes the servers; close ends them.
-func newAdmin(s *Service, prober *probe.Prober, log *zap.Logger, reg prometheus.Registerer) (*admin, error) {
+func newAdmin(s *Service, prober *probe.Prober, explainer Explainer, log *zap.Logger, reg prometheus.Registerer) (*admin, error) {
 	g := newGate(byKey{s.store}, s, log, reg)
 	a := &admin{
 		grpc:   grpc.NewServer(grpc.UnaryInterceptor(g.intercept), grpc.MaxRecvMsgSize(maxAdminRequest)),
@@ -51,7 +51,12 @@ func newAdmin(s *Service, prober *probe.Prober, log *zap.Logger, reg prometheus.
 	adminv1.RegisterCredentialServiceServer(a.grpc, &credentialServer{Service: s})
 	adminv1.RegisterModelServiceServer(a.grpc, &modelServer{Service: s})
 	adminv1.RegisterDeploymentServiceServer(a.grpc, &deploymentServer{Service: s})
+	adminv1.RegisterPolicyServiceServer(a.grpc, &policyServer{Service: s})
+	adminv1.RegisterDecisionServiceServer(a.grpc, &decisionServer{Service: s, explainer: explainer})
+	adminv1.RegisterPriceServiceServer(a.grpc, &priceServer{Service: s})
 	adminv1.RegisterCallServiceServer(a.grpc, &callServer{Service: s})
+	adminv1.RegisterUsageServiceServer(a.grpc, &usageServer{Service: s})
+	adminv1.RegisterAdjustmentServiceServer(a.grpc, &adjustmentServer{Service: s})
 	adminv1.RegisterAuditEventServiceServer(a.grpc, &auditServer{Service: s})
 	adminv1.RegisterSettingsServiceServer(a.grpc, &settingsServer{Service: s})
 	adminv1.RegisterSessionServiceServer(a.grpc, &sessionServer{Service: s})
@@ -91,6 +96,7 @@ func newREST(conn *grpc.ClientConn, services []string) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	plain := &runtime.JSONPb{MarshalOptions: restJSON}
 	mux := runtime.NewServeMux(
 		runtime.WithMiddlewares(bindings.check),
 		runtime.WithRoutingErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, r *http.Request, _ int) {
@@ -101,6 +107,8 @@ func newREST(conn *grpc.ClientConn, services []string) (http.Handler, error) {
 			MarshalOptions:   restJSON,
 			UnmarshalOptions: protojson.UnmarshalOptions{},
 		}),
+		runtime.WithMarshalerOption(typeCSV, tableMarshaler{plain}),
+		runtime.WithMarshalerOption(typeNDJSON, lineMarshaler{plain}),
 		runtime.WithErrorHandler(func(_ context.Context, _ *runtime.ServeMux, _ runtime.Marshaler, w http.ResponseWriter, _ *http.Request, err error) {
 			writeRefusal(w, err)
 		}),
@@ -117,7 +125,8 @@ func newREST(conn *grpc.ClientConn, services []string) (http.Handler, error) {
 		adminv1.RegisterTeamServiceHandler, adminv1.RegisterProjectServiceHandler, adminv1.RegisterMemberServiceHandler,
 		adminv1.RegisterAccessProfileServiceHandler, adminv1.RegisterApiKeyServiceHandler, adminv1.RegisterProviderServiceHandler,
 		adminv1.RegisterCredentialServiceHandler, adminv1.RegisterModelServiceHandler, adminv1.RegisterDeploymentServiceHandler,
-		adminv1.RegisterCallServiceHandler, adminv1.RegisterAuditEventServiceHandler, adminv1.RegisterSettingsServiceHandler,
+		adminv1.RegisterPolicyServiceHandler, adminv1.RegisterPriceServiceHandler, adminv1.RegisterDecisionServiceHandler,
+		adminv1.RegisterCallServiceHandler, adminv1.RegisterUsageServiceHandler, adminv1.RegisterAdjustmentServiceHandler, adminv1.RegisterAuditEventServiceHandler, adminv1.RegisterSettingsServiceHandler,
 		adminv1.RegisterSessionServiceHandler, adminv1.RegisterConfigurationServiceHandler,
 	} {
 		if err := register(context.Background(), mux, conn); err != nil {

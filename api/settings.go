@@ -10,6 +10,7 @@ import (
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
 	"github.com/ls1intum/edutelligence/logos/egress"
+	"github.com/ls1intum/edutelligence/logos/policy/signals"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
 
@@ -77,11 +78,31 @@ func (c *change) setSettings(ctx context.Context, m *adminv1.Settings) error {
 			return at(item("egress_hosts", i), err)
 		}
 	}
+	matchers, err := taskMatchers(m.GetTaskMatchers())
+	if err != nil {
+		return err
+	}
 	return c.UpdateSettings(ctx, store.Columns{
-		"egress_hosts": textArray(m.GetEgressHosts()), "egress_cidrs": textArray(m.GetEgressCidrs()),
+		"task_matchers": matchers,
+		"egress_hosts":  textArray(m.GetEgressHosts()), "egress_cidrs": textArray(m.GetEgressCidrs()),
 		"call_retention_days": m.GetCallRetentionDays(), "audit_retention_days": m.GetAuditRetentionDays(),
 		"unknown_line_retention_days": m.GetUnknownLineRetentionDays(), "claim_lifetime_s": m.GetClaimLifetime().GetSeconds(),
 	})
+}
+
+// taskMatchers checks task matchers and returns them as they are stored.
+func taskMatchers(list []*adminv1.TaskMatcher) (json.RawMessage, error) {
+	out := make([]logos.TaskMatcher, len(list))
+	for i, m := range list {
+		out[i] = logos.TaskMatcher{Name: m.GetName(), System: m.GetSystem(), Keywords: m.GetKeywords(), Patterns: m.GetPatterns()}
+		if _, err := signals.New(out[i : i+1]); err != nil {
+			return nil, at(item("task_matchers", i), err)
+		}
+	}
+	if _, err := signals.New(out); err != nil {
+		return nil, at("task_matchers", err)
+	}
+	return store.TaskMatchers(out)
 }
 
 func (s *settingsServer) EraseEndUser(ctx context.Context, r *adminv1.EraseEndUserRequest) (*adminv1.EraseEndUserResponse, error) {

@@ -33,8 +33,10 @@ func example(g *gateway) map[string]object {
 		{"credentials", object{"name": "x", "provider": "x", "secret": "sk-x"}},
 		{"models", object{"name": "x"}},
 		{"deployments", object{"name": "x", "model": "x", "provider": "x"}},
+		{"prices", object{"name": "x", "provider": "x", "meter": "input", "amount": "1", "currency": "EUR"}},
 		{"accessProfiles", object{"name": "x", "project": "x", "models": []string{"x"}}},
 		{"apiKeys", object{"name": "x", "project": "x"}},
+		{"policies", object{"name": "x", "level": "project", "project": "x"}},
 	} {
 		out[x.collection] = root.make(x.collection, x.resource)
 	}

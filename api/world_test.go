@@ -32,6 +32,7 @@ type person struct {
 type thing struct {
 	id, etag                      string
 	team, project, member         string // ids
+	level                         string // of a policy
 	grantedTeams, grantedProjects []string
 }
 
@@ -139,7 +140,16 @@ func (w *world) build() {
 		w.add(n+"-credential", "credentials", object{"name": n + "-credential", "provider": n + "-provider", "secret": "sk-" + n})
 		w.add(n+"-model", "models", object{"name": n + "-model"})
 		w.add(n+"-deployment", "deployments", object{"model": n + "-model", "provider": n + "-provider"})
+		w.add(n+"-price", "prices", object{"name": n + "-price", "provider": n + "-provider", "meter": "input", "amount": "1", "currency": "EUR"})
 		w.add(n+"-profile", "accessProfiles", object{"name": n + "-profile", "project": n + "1", "models": []string{n + "-model"}})
+		for level, owner := range map[string]object{"project": {"project": n + "1"}, "access_profile": {"project": n + "1", "access_profile": n + "-profile"}} {
+			owner["name"], owner["level"] = n+"-"+level+"-policy", level
+			w.add(owner["name"].(string), "policies", owner)
+		}
+	}
+	w.add("installation-policy", "policies", object{"name": "installation-policy", "level": "installation"})
+	for _, team := range []string{"A", "B", "C"} {
+		w.add(team+"-policy", "policies", object{"name": team + "-policy", "level": "team", "team": team})
 	}
 }
 
@@ -154,6 +164,7 @@ func (w *world) populate() {
 		w.add(m.name, "members", object{"email": m.name + "@example.org", "role": m.role, "team": m.team})
 		key := w.add(m.name+"-key", "apiKeys", object{"name": m.name + "-key", "project": m.project, "member": m.name + "@example.org"})
 		w.people = append(w.people, person{name: m.name, key: key, role: m.role, team: w.ids[m.team], member: w.ids[m.name]})
+		w.add(m.name+"-policy", "policies", object{"name": m.name + "-policy", "level": "api_key", "api_key_id": w.ids[m.name+"-key"]})
 	}
 	for _, p := range []struct{ role, project, team string }{
 		{"admin", "f1", ""}, {"team_owner", "a1", "A"}, {"team_owner", "f1", ""}, {"member", "a1", "A"}, {"member", "f1", ""}, {"viewer", "a1", "A"},
@@ -188,12 +199,17 @@ func (w *world) record() {
 	if err := w.store.RecordCalls(w.t.Context(), "gateway-1", batch); err != nil {
 		w.t.Fatal(err)
 	}
+	for _, c := range w.things["Call"] {
+		made := w.root.make("adjustments", object{"call_id": c.id, "kind": "correction", "amount": "1", "currency": "EUR", "reason": "one each"})
+		c.id = made["id"].(string)
+		w.things["Adjustment"] = append(w.things["Adjustment"], c)
+	}
 }
 
 // collections are the kinds that have many resources, by the names of their methods.
 var collections = map[string]string{
 	"Team": "teams", "Project": "projects", "Member": "members", "AccessProfile": "accessProfiles", "ApiKey": "apiKeys", "Provider": "providers",
-	"Credential": "credentials", "Model": "models", "Deployment": "deployments", "AuditEvent": "auditEvents",
+	"Credential": "credentials", "Model": "models", "Deployment": "deployments", "Price": "prices", "AuditEvent": "auditEvents", "Policy": "policies",
 }
 
 // observe notes everything that is there.
@@ -208,6 +224,7 @@ func (w *world) observe() {
 			w.t.Fatalf("there are %d of %s", len(w.things[kind]), kind)
 		}
 	}
+	w.things["PriceVersion"] = w.things["Price"] // each has one
 }
 
 // thing reads off a resource, and off the names of what build adds, who may reach it.
@@ -229,6 +246,13 @@ func (w *world) thing(kind string, x object) thing {
 		out.member = out.id
 	case "AccessProfile", "ApiKey":
 		out.team = w.teamOf(out.project)
+	case "Policy":
+		if out.level = text("level"); out.team == "" {
+			out.team = w.teamOf(out.project)
+		}
+		if out.level == "api_key" {
+			out.member = w.ids[strings.TrimSuffix(text("name"), "-policy")]
+		}
 	case "Model", "Deployment":
 		name := text("name") + text("model")
 		if project, ok := w.ids[name[:1]+"1"]; ok && strings.HasSuffix(name, "-model") {
@@ -259,8 +283,10 @@ func (p person) reaches(reach, kind string, x thing) bool {
 			return p.role == "viewer" // of the whole installation
 		case kind == "Model" || kind == "Deployment":
 			return slices.Contains(x.grantedTeams, p.team)
+		case kind == "Policy" && x.level == "installation":
+			return true // it concerns everybody; that nobody changes it is tried apart
 		}
-		return kind != "Provider" && kind != "Credential" && x.team == p.team
+		return !slices.Contains([]string{"Provider", "Credential", "Price", "PriceVersion"}, kind) && x.team == p.team
 	case "own":
 		return p.owns(kind, x)
 	}
@@ -281,7 +307,15 @@ func (p person) owns(kind string, x thing) bool {
 			return x.team == p.team
 		}
 		return x.project == p.project
-	case "Member", "ApiKey", "Call":
+	case "Policy":
+		if x.level == "installation" || x.level == "team" {
+			return x.level == "installation" || x.team == p.team
+		}
+		if p.member != "" {
+			return x.team == p.team && (x.level != "api_key" || x.member == p.member)
+		}
+		return x.project == p.project
+	case "Member", "ApiKey", "Call", "Adjustment":
 		if p.member != "" {
 			return x.member == p.member
 		}

@@ -50,6 +50,36 @@ func (p *product) prepareSelection(ctx context.Context, o options, all []*vendor
 
 const scenarioKey = "sk-of-the-scenario-0001"
 
+// scenarioPolicies has a policy for each sort of call. Each goes a little to what was not measured lately, so that
+// a vendor that is well again is found.
+const scenarioPolicies = `
+policies:
+  - name: private
+    level: project
+    project: scenario
+    on_request: true
+    constraints: {max_privacy_zone: local}
+  - name: quick
+    level: project
+    project: scenario
+    on_request: true
+    constraints: {max_time_to_first_token: 0.4s}
+    objective: {latency: 3, cost: 1, latency_scale: 0.1s, cost_scale: {amount: "0.002", currency: USD}, hysteresis: 0.02, exploration: 0.02}
+    attempts: {first_token: 0.25s}
+  - name: frugal
+    level: project
+    project: scenario
+    on_request: true
+    constraints: {max_cost: [{amount: "0.001", currency: USD}]}
+    objective: {cost: 1, cost_scale: {amount: "0.0005", currency: USD}, hysteresis: 0.02}
+  - name: good
+    level: project
+    project: scenario
+    on_request: true
+    constraints: {min_quality: 0.8}
+    objective: {latency: 2, cost: 1, latency_scale: 0.1s, cost_scale: {amount: "0.002", currency: USD}, hysteresis: 0.02, exploration: 0.02}
+`
+
 // scenario is a declaration for `logos apply`.
 func scenario(all []*vendor) string {
 	var b, names, grants strings.Builder
@@ -74,5 +104,11 @@ func scenario(all []*vendor) string {
 	})
 	fmt.Fprintf(&b, "access_profiles:\n  - {name: default, project: scenario, models: [%s], grants: [%s]}\n", strings.TrimSuffix(names.String(), ", "), strings.TrimSuffix(grants.String(), ", "))
 	b.WriteString("api_keys:\n  - {name: app, project: scenario, secret: {env: APP_KEY}}\n")
-	return b.String()
+	b.WriteString("prices:\n")
+	for _, v := range all {
+		for meter, amount := range map[string]float64{"input": v.input, "output": v.output} {
+			fmt.Fprintf(&b, "  - {name: %s/%s, provider: %s, model: %s, meter: %s, amount: \"%g\", currency: USD}\n", v.name, meter, v.name, v.name, meter, amount)
+		}
+	}
+	return b.String() + scenarioPolicies
 }

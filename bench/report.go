@@ -9,15 +9,16 @@ import (
 
 // A report is what a run found.
 type report struct {
-	options options
-	machine string
-	others  string // how much else went on
-	cells   []*cell
-	memory  []parts // by side
-	books   string
-	changes string
-	late    int
-	invalid error
+	options  options
+	machine  string
+	others   string // how much else went on
+	cells    []*cell
+	memory   []parts // by side
+	books    string
+	changes  string
+	policies string
+	late     int
+	invalid  error
 }
 
 // failed is an error if any call failed.
@@ -153,6 +154,9 @@ func (r report) markdown() string {
 	}
 	if r.changes != "" {
 		b.WriteString(r.changes + "\n")
+	}
+	if r.policies != "" {
+		b.WriteString(r.policies + "\n")
 	}
 	if r.invalid != nil {
 		fmt.Fprintf(&b, "\n**Not valid:** %v\n", r.invalid)

@@ -167,7 +167,7 @@ func (p *product) play(ctx context.Context, s strategy, all []*vendor) (selectio
 func (p *product) callAs(ctx context.Context, model string, all []*vendor) (o outcome) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	body := fmt.Sprintf(`{"model":%q,"max_tokens":%d,"messages":[{"role":"user","content":%q}]}`, model, vendorOutput, bytes.Repeat([]byte("word"), vendorInput))
+	body := fmt.Sprintf(`{"model":%q,"stream":true,"max_tokens":%d,"messages":[{"role":"user","content":%q}]}`, model, vendorOutput, bytes.Repeat([]byte("word"), vendorInput))
 	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+p.address+callPath, bytes.NewReader([]byte(body)))
 	if err != nil {
 		o.err = err

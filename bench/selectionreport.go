@@ -26,8 +26,8 @@ func (r *selectionReport) markdown() (string, error) {
 	b.WriteString("\nCalls that broke what their sort was promised, failed ones included:\n\n| | " + r.promises() + " |\n|---|" + strings.Repeat("---|", len(wishes())) + "\n")
 	var broken error
 	for i := range r.runs {
-		text, err := r.kept(&r.runs[i])
-		b.WriteString(text)
+		row, err := r.kept(&r.runs[i])
+		b.WriteString(row)
 		if i == len(r.runs)-1 {
 			broken = err
 		}
@@ -35,7 +35,9 @@ func (r *selectionReport) markdown() (string, error) {
 	fmt.Fprintf(&b, "\n%d calls a second for %v each, of the four sorts in turn. After %v the vendor `flaky` is %d times slower, from %v to %v it answers 429, then it is well. ",
 		selectionRate, runLength, brownOut, slowerThen, refusals, recovery)
 	b.WriteString("The simple strategies name a model and have nothing to fall back to; `policies` names the policy of the call's sort. Cost is by the vendors' own books. ")
-	b.WriteString(r.moved() + "\n")
+	text, late := r.moved()
+	broken = errors.Join(broken, late)
+	b.WriteString(text + "\n")
 	if broken != nil {
 		fmt.Fprintf(&b, "\n**Not kept:** %v\n", broken)
 	}
@@ -117,28 +119,37 @@ func (r *selectionReport) kept(s *selection) (string, error) {
 	return "| " + strings.Join(cells, " | ") + " |\n", errors.Join(errs...)
 }
 
-// moved says how fast policies left the vendor in trouble, and came back.
-func (r *selectionReport) moved() string {
-	s := &r.runs[len(r.runs)-1]
-	last, back := brownOut, time.Duration(0)
-	sent := 0
-	for _, o := range s.outcomes {
-		if o.by == nil || o.by.trouble == nil {
-			continue
-		}
+// inTime is how soon calls must leave a vendor that slows down, and come back to one that is well again.
+const inTime = 5 * time.Second
+
+// moved says how fast policies left the vendor in trouble and came back; an error says that it was not in time.
+func (r *selectionReport) moved() (string, error) {
+	early, late, calls := 0, 0, 0
+	back := time.Duration(0)
+	for _, o := range r.runs[len(r.runs)-1].outcomes {
+		troubled := o.by != nil && o.by.trouble != nil
 		switch {
-		case o.at >= brownOut && o.at < refusals:
-			sent++
-			last = max(last, o.at)
-		case o.at >= recovery && back == 0:
-			back = o.at
+		case o.at >= brownOut+inTime && o.at < refusals:
+			calls++
+			if troubled {
+				late++
+			}
+		case o.at >= brownOut && o.at < refusals && troubled:
+			early++
+		case o.at >= recovery && troubled && back == 0:
+			back = o.at - recovery
 		}
 	}
-	text := fmt.Sprintf("With policies, %d calls went to `flaky` while it was slow, ", sent)
-	if back == 0 {
-		return text + "and none after it was well again."
+	text := fmt.Sprintf("With policies, %d calls went to `flaky` in the first %v in which it was slow, and %d of %d in the rest; the first one %v after it was well again.",
+		early, inTime, late, calls, back.Round(10*time.Millisecond))
+	var err error
+	if late*20 > calls { // a few try whether it still is
+		err = fmt.Errorf("%d of %d calls went to a vendor that had been slow for %v", late, calls, inTime)
 	}
-	return text + fmt.Sprintf("and the first one %v after it was well again.", (back-recovery).Round(10*time.Millisecond))
+	if back == 0 || back > inTime {
+		err = errors.Join(err, fmt.Errorf("no call went to the vendor within %v of its recovery", inTime))
+	}
+	return text, err
 }
 
 func share(n, of int) string {

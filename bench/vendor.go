@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 )
@@ -142,9 +141,9 @@ func (v *vendor) answer(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	body := fmt.Sprintf(`{"id":"x","object":"chat.completion","created":1,"model":%q,"choices":[{"index":0,"message":{"role":"assistant","content":"ok"},"finish_reason":"stop"}],"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}}`,
-		asked.Model, vendorInput, vendorOutput, vendorInput+vendorOutput)
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
-	fmt.Fprint(w, body) // a caller that is gone shows as a failed call
+	const event = `data: {"id":"x","object":"chat.completion.chunk","created":1,"model":%q,"choices":[%s]%s}` + "\n\n"
+	w.Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprintf(w, event, asked.Model, `{"index":0,"delta":{"content":"ok"},"finish_reason":"stop"}`, "") // a caller that is gone shows as a failed call
+	fmt.Fprintf(w, event, asked.Model, "", fmt.Sprintf(`,"usage":{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}`, vendorInput, vendorOutput, vendorInput+vendorOutput))
+	fmt.Fprint(w, "data: [DONE]\n\n")
 }

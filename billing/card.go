@@ -60,7 +60,7 @@ func (l *list) band(tiers []string, from int64) Band {
 		known := false
 		for _, tier := range tiers {
 			if p := l.price(x.meter, tier, from); p != nil {
-				*x.to, known = decimal.Max(*x.to, each(p)), true
+				*x.to, known = decimal.Max(*x.to, Each(p)), true
 			}
 		}
 		if !known && x.meter != logos.MeterRequest {

@@ -58,13 +58,13 @@ func readingOrder(a, b logos.MeterReading) int {
 func line(r logos.MeterReading, p *logos.Price) logos.ChargeLine {
 	l := logos.ChargeLine{MeterReading: r, Price: p}
 	if p != nil {
-		l.Cost = each(p).Mul(decimal.NewFromInt(r.Quantity))
+		l.Cost = Each(p).Mul(decimal.NewFromInt(r.Quantity))
 	}
 	return l
 }
 
-// each returns a price for one of its meter. It is exact, since units are powers of ten.
-func each(p *logos.Price) decimal.Decimal {
+// Each returns a price for one of its meter. It is exact, since units are powers of ten.
+func Each(p *logos.Price) decimal.Decimal {
 	switch p.Unit {
 	case 1_000_000:
 		return p.Amount.Shift(-6)

@@ -13,12 +13,13 @@ type Rewrite struct {
 	Splices []Splice
 }
 
-// Lua is the source of the upstream Lua filter of all clusters: it applies the [Rewrite] that the decision
+// Lua is the source of the upstream Lua filter of all clusters. It applies the [Rewrite] that the decision
 // holds for the target that [TargetHeader] names. An attempt without one is answered 503 in Envoy, so that
-// nothing goes to a provider unprepared.
-//
+// nothing goes to a provider unprepared. After an attempt that failed, it follows the decision's [Plan].
+var Lua = luaAttempts + luaRewrite
+
 //go:embed rewrite.lua
-var Lua string
+var luaRewrite string
 
 // TargetHeader names the target of an attempt, from one upstream filter to the next.
 const TargetHeader = "x-logos-target"

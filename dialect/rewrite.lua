@@ -3,6 +3,7 @@ function envoy_on_request(handle)
   local headers = handle:headers()
   local target = headers:get("x-logos-target")
   headers:remove("x-logos-target")
+  if target == BETWEEN then return between(handle) end
   local decision = handle:streamInfo():dynamicMetadata():get("logos")
   local text = decision and target and decision[target]
   if not text then

@@ -19,9 +19,7 @@ type UsageField struct {
 	Limit int
 }
 
-// Sources of both lists, all as of November 2026: OpenAI's API reference (chat completion object, response
-// object), Anthropic's messages and streaming references; llama.cpp's and vLLM's servers use OpenAI's and
-// Anthropic's names.
+// Sources of both lists are in testdata/README.md.
 var (
 	// In events Envoy writes an object as its JSON. The last value wins.
 	streamFields = []UsageField{
@@ -34,7 +32,8 @@ var (
 		{"ee", []string{"error"}, 2048},
 		{"re", []string{"response", "error"}, 2048},
 	}
-	// In an answer as a whole it reads no objects. Numbers are kept under their own last name.
+	// In an answer as a whole it reads no objects. Numbers are kept under their own last name, where that tells
+	// them apart. Such an answer is read once, so that a rule more costs next to nothing.
 	answerFields = []UsageField{
 		{"prompt_tokens", []string{"usage", "prompt_tokens"}, 0},
 		{"completion_tokens", []string{"usage", "completion_tokens"}, 0},
@@ -46,6 +45,13 @@ var (
 		{"reasoning_tokens", []string{"usage", "output_tokens_details", "reasoning_tokens"}, 0},
 		{"cache_read_input_tokens", []string{"usage", "cache_read_input_tokens"}, 0},
 		{"cache_creation_input_tokens", []string{"usage", "cache_creation_input_tokens"}, 0},
+		{"ephemeral_1h_input_tokens", []string{"usage", "cache_creation", "ephemeral_1h_input_tokens"}, 0},
+		{"cache_write_tokens", []string{"usage", "prompt_tokens_details", "cache_write_tokens"}, 0},
+		{"cache_write_tokens", []string{"usage", "input_tokens_details", "cache_write_tokens"}, 0},
+		{"reasoning_tokens", []string{"usage", "output_tokens_details", "thinking_tokens"}, 0},
+		{"prompt_audio_tokens", []string{"usage", "prompt_tokens_details", "audio_tokens"}, 0},
+		{"completion_audio_tokens", []string{"usage", "completion_tokens_details", "audio_tokens"}, 0},
+		{"total_tokens", []string{"usage", "total_tokens"}, 0},
 		{"st", []string{"service_tier"}, 64},
 		{"ut", []string{"usage", "service_tier"}, 64},
 		{"ec", []string{"error", "code"}, 128},
@@ -104,24 +110,37 @@ type Usage struct {
 type report struct {
 	PromptTokens     count `json:"prompt_tokens"`
 	CompletionTokens count `json:"completion_tokens"`
+	TotalTokens      count `json:"total_tokens"`
 	PromptDetails    struct {
 		Cached count `json:"cached_tokens"`
+		Write  count `json:"cache_write_tokens"`
+		Audio  count `json:"audio_tokens"`
 	} `json:"prompt_tokens_details"`
 	CompletionDetails struct {
 		Reasoning count `json:"reasoning_tokens"`
+		Audio     count `json:"audio_tokens"`
 	} `json:"completion_tokens_details"`
 	InputTokens  count `json:"input_tokens"`
 	OutputTokens count `json:"output_tokens"`
 	InputDetails struct {
 		Cached count `json:"cached_tokens"`
+		Write  count `json:"cache_write_tokens"`
 	} `json:"input_tokens_details"`
 	OutputDetails struct {
 		Reasoning count `json:"reasoning_tokens"`
+		Thinking  count `json:"thinking_tokens"`
 	} `json:"output_tokens_details"`
-	Cached      count  `json:"cached_tokens"`    // of an answer read as a whole
-	Reasoning   count  `json:"reasoning_tokens"` // likewise
-	CacheRead   count  `json:"cache_read_input_tokens"`
-	CacheWrite  count  `json:"cache_creation_input_tokens"`
+	Cached      count `json:"cached_tokens"`    // of an answer read as a whole
+	Reasoning   count `json:"reasoning_tokens"` // likewise
+	CacheRead   count `json:"cache_read_input_tokens"`
+	CacheWrite  count `json:"cache_creation_input_tokens"`
+	CacheWrites struct {
+		Hour count `json:"ephemeral_1h_input_tokens"`
+	} `json:"cache_creation"`
+	WriteWithin count  `json:"cache_write_tokens"`        // of an answer read as a whole
+	WriteHour   count  `json:"ephemeral_1h_input_tokens"` // likewise
+	AudioIn     count  `json:"prompt_audio_tokens"`       // likewise
+	AudioOut    count  `json:"completion_audio_tokens"`   // likewise
 	ServiceTier string `json:"service_tier"`
 }
 
@@ -153,10 +172,6 @@ func first(counts ...count) (n int64, ok bool) {
 }
 
 // ReadUsage maps what Envoy took from a response, by key, onto meters.
-//
-// OpenAI counts cached tokens within the prompt's and reasoning within the completion's; Anthropic counts
-// cache reads and writes beside the input. What is more than the whole it is a part of is cut to it, so
-// that the meters always add up to the provider's own totals.
 func ReadUsage(fields map[string]string) Usage {
 	var u Usage
 	u.Error = readError(fields["ee"], fields["re"])
@@ -177,39 +192,71 @@ func ReadUsage(fields map[string]string) Usage {
 			u.ServiceTier = tier
 		}
 	}
-	read, hasRead := first(r.CacheRead, begun.CacheRead)
-	write, hasWrite := first(r.CacheWrite, begun.CacheWrite)
 	input, hasInput := first(r.PromptTokens, r.InputTokens, begun.InputTokens)
 	output, hasOutput := first(r.CompletionTokens, r.OutputTokens)
 	if !hasOutput {
 		output, hasOutput = first(begun.OutputTokens)
 		u.Partial = hasOutput
 	}
-	if !hasInput && !hasOutput {
+	if u.Reported = hasInput || hasOutput; !u.Reported {
 		return u
 	}
-	u.Reported = true
+	u.Meters = append(readInput(&r, &begun, input), readOutput(&r, input, output)...)
+	return u
+}
+
+// readInput divides the prompt. OpenAI counts what was read from a cache, written to it, and audio within the
+// prompt's; Anthropic counts reads and writes beside the input, and those for an hour within the writes. What is
+// more than the whole it is a part of is cut to it, so that the meters always add up to the provider's own
+// totals. Audio that came from a cache is not told apart: it counts as cached.
+func readInput(r, begun *report, input int64) []logos.MeterReading {
+	read, hasRead := first(r.CacheRead, begun.CacheRead)
+	write, hasWrite := first(r.CacheWrite, begun.CacheWrite)
+	hour, _ := first(r.CacheWrites.Hour, r.WriteHour, begun.CacheWrites.Hour)
 	cached, hasCached := first(r.PromptDetails.Cached, r.InputDetails.Cached, r.Cached)
-	reasoning, _ := first(r.CompletionDetails.Reasoning, r.OutputDetails.Reasoning, r.Reasoning)
-	if (hasRead || hasWrite) && !hasCached { // Anthropic: beside the input
+	if (hasRead || hasWrite) && !hasCached {
 		cached = read
 	} else {
-		cached, write = min(cached, input), 0
+		cached = min(cached, input)
 		input -= cached
+		write, _ = first(r.PromptDetails.Write, r.InputDetails.Write, r.WriteWithin)
+		write, hour = min(write, input), 0
+		input -= write
 	}
-	reasoning = min(reasoning, output)
-	u.Meters = append(u.Meters, logos.MeterReading{Meter: logos.MeterInput, Quantity: input})
-	for _, m := range []logos.MeterReading{
-		{Meter: logos.MeterCachedInput, Quantity: cached},
-		{Meter: logos.MeterCacheWrite, Quantity: write},
-		{Meter: logos.MeterReasoning, Quantity: reasoning},
-	} {
-		if m.Quantity > 0 {
-			u.Meters = append(u.Meters, m)
-		}
+	hour = min(hour, write)
+	audio, _ := first(r.PromptDetails.Audio, r.AudioIn)
+	audio = min(audio, input)
+	return append([]logos.MeterReading{{Meter: logos.MeterInput, Quantity: input - audio}}, used(
+		logos.MeterReading{Meter: logos.MeterCachedInput, Quantity: cached},
+		logos.MeterReading{Meter: logos.MeterCacheWrite, Quantity: write - hour},
+		logos.MeterReading{Meter: logos.MeterCacheWrite1h, Quantity: hour},
+		logos.MeterReading{Meter: logos.MeterAudioInput, Quantity: audio},
+	)...)
+}
+
+// readOutput divides the answer. OpenAI and Anthropic count reasoning, and OpenAI audio, within the whole answer.
+// Gemini's compatible API and xAI's leave thoughts out of the completion's, and count them in the total alone: so
+// what the total has more is reasoning.
+func readOutput(r *report, input, output int64) []logos.MeterReading {
+	reasoning, _ := first(r.CompletionDetails.Reasoning, r.OutputDetails.Reasoning, r.OutputDetails.Thinking, r.Reasoning)
+	total, _ := first(r.TotalTokens)
+	if beside := total - input - output; beside > 0 && r.PromptTokens > 0 {
+		reasoning = beside
+	} else {
+		reasoning = min(reasoning, output)
+		output -= reasoning
 	}
-	u.Meters = append(u.Meters, logos.MeterReading{Meter: logos.MeterOutput, Quantity: output - reasoning})
-	return u
+	audio, _ := first(r.CompletionDetails.Audio, r.AudioOut)
+	audio = min(audio, output)
+	return append(used(
+		logos.MeterReading{Meter: logos.MeterReasoning, Quantity: reasoning},
+		logos.MeterReading{Meter: logos.MeterAudioOutput, Quantity: audio},
+	), logos.MeterReading{Meter: logos.MeterOutput, Quantity: output - audio})
+}
+
+// used leaves out what was not used.
+func used(readings ...logos.MeterReading) []logos.MeterReading {
+	return slices.DeleteFunc(readings, func(m logos.MeterReading) bool { return m.Quantity == 0 })
 }
 
 // decode reads what it can: a field of a wrong type is passed over, and so is an object that was cut.

@@ -234,6 +234,56 @@ func FuzzReadUsage(f *testing.F) {
 	})
 }
 
+// FuzzUsageOfAnySort gives every field that is read any count: the meters never add up to less than what the
+// provider calls input and output, are never negative, and are disjoint.
+func FuzzUsageOfAnySort(f *testing.F) {
+	f.Add(int64(10), int64(5), int64(4), int64(3), int64(2), int64(1), int64(7), int64(20), true)
+	f.Add(int64(1), int64(1), int64(9), int64(9), int64(9), int64(9), int64(9), int64(-9), false)
+	f.Fuzz(func(t *testing.T, input, output, cached, write, audio, reasoning, audioOut, total int64, stream bool) {
+		usage := map[string]any{}
+		for path, v := range map[string]int64{
+			"prompt_tokens": input, "completion_tokens": output, "total_tokens": total, "prompt_tokens_details.cached_tokens": cached,
+			"prompt_tokens_details.cache_write_tokens": write, "prompt_tokens_details.audio_tokens": audio,
+			"completion_tokens_details.reasoning_tokens": reasoning, "completion_tokens_details.audio_tokens": audioOut,
+		} {
+			place(usage, path, v)
+		}
+		encoded, err := json.Marshal(map[string]any{"usage": usage})
+		if err != nil {
+			t.Fatal(err)
+		}
+		events := []string{string(encoded)}
+		if stream {
+			events = append(events, string(encoded))
+		}
+		got := dialect.ReadUsage(metadata(t, events...))
+		valid := func(n int64) int64 {
+			if n < 0 || n > math.MaxInt64/4 {
+				return 0
+			}
+			return n
+		}
+		var in, out int64
+		for _, m := range got.Meters {
+			if m.Quantity < 0 {
+				t.Errorf("%s gives %+v", encoded, got.Meters)
+			}
+			if m.Meter.Prompt() {
+				in += m.Quantity
+			} else {
+				out += m.Quantity
+			}
+		}
+		want := valid(output)
+		if beside := valid(total) - valid(input) - want; beside > 0 && input >= 0 && input <= math.MaxInt64/4 {
+			want += beside
+		}
+		if got.Reported && (in != valid(input) || out != want) {
+			t.Errorf("%s gives %+v: %d and %d, want %d and %d", encoded, got.Meters, in, out, valid(input), want)
+		}
+	})
+}
+
 func TestNoUsageFieldIsReadTwice(t *testing.T) {
 	lists := [][]dialect.UsageField{dialect.StreamFields(), dialect.AnswerFields()}
 	for _, k := range dialect.StreamKinds() {

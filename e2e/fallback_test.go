@@ -49,7 +49,7 @@ func threeTargets(g *gateway, first, second, third *provider) {
 }
 
 func TestThreeDifferentTargetsAnswerInTurnWithServeKilledAfterItsDecision(t *testing.T) {
-	arrived, killed := make(chan struct{}), make(chan struct{})
+	arrived, killed := make(chan struct{}, 2), make(chan struct{})
 	first := newProvider(t, func(p *provider, w http.ResponseWriter, a asked) {
 		arrived <- struct{}{}
 		<-killed
@@ -66,22 +66,23 @@ func TestThreeDifferentTargetsAnswerInTurnWithServeKilledAfterItsDecision(t *tes
 		close(killed)
 	}()
 	r := g.call("POST", "/v1/chat/completions", chatBody("m", true))
-	if r.status != 200 || r.header.Get("x-logos-attempts") != "3" || r.header.Get("x-logos-provider") != "three" {
+	if r.status != 200 || r.header.Get("x-logos-attempts") != "4" || r.header.Get("x-logos-provider") != "three" {
 		t.Fatalf("answer %v %v", r, r.header)
 	}
 	for _, c := range []struct {
 		p                       *provider
 		uri, model, header, own string
+		times                   int
 	}{
-		{first, "/v1/chat/completions", "name-at-2", "authorization", "Bearer secret-one"},
-		{second, "/openai/v1/chat/completions", "name-at-3", "api-key", "secret-two"},
-		{third, "/deep/api/chat/completions", "name-at-4", "x-api-key", "Key secret-three"},
+		{first, "/v1/chat/completions", "name-at-2", "authorization", "Bearer secret-one", 2}, // a single 5xx is tried once more
+		{second, "/openai/v1/chat/completions", "name-at-3", "api-key", "secret-two", 1},
+		{third, "/deep/api/chat/completions", "name-at-4", "x-api-key", "Key secret-three", 1},
 	} {
 		asked := c.p.requests()
-		if len(asked) != 1 {
+		if len(asked) != c.times {
 			t.Fatalf("%s was asked %d times", c.uri, len(asked))
 		}
-		a := asked[0]
+		a := asked[c.times-1]
 		if a.uri != c.uri || a.json()["model"] != c.model || a.header.Get(c.header) != c.own || !a.wantsUsage() || "http://"+a.host != c.p.URL {
 			t.Errorf("asked %s at %s with %v: %s", a.uri, a.host, a.header, a.body)
 		}
@@ -92,15 +93,16 @@ func TestThreeDifferentTargetsAnswerInTurnWithServeKilledAfterItsDecision(t *tes
 		}
 	}
 	rec := g.record(r.id())
-	if len(rec.Attempts) != 3 || rec.EndReason != "ok" || rec.meters() != "input=11 output=5" {
+	if len(rec.Attempts) != 4 || rec.EndReason != "ok" || rec.meters() != "input=11 output=5" {
 		t.Fatalf("record %+v", rec)
 	}
 	for i, want := range []struct {
 		status int
 		end    string
 		id     string
-	}{{503, "upstream_error", "failed-here"}, {429, "upstream_error", "failed-here"}, {200, "ok", "req-"}} {
-		if a := rec.Attempts[i]; a.Status != want.status || a.EndReason != want.end || !strings.HasPrefix(a.ProviderRequestID, want.id) || a.ProviderID != int64(i+2) {
+		at     int64
+	}{{503, "upstream_error", "failed-here", 2}, {503, "upstream_error", "failed-here", 2}, {429, "upstream_error", "failed-here", 3}, {200, "ok", "req-", 4}} {
+		if a := rec.Attempts[i]; a.Status != want.status || a.EndReason != want.end || !strings.HasPrefix(a.ProviderRequestID, want.id) || a.ProviderID != want.at {
 			t.Errorf("attempt %+v, want %+v", a, want)
 		}
 	}
@@ -118,11 +120,11 @@ func TestFallsBackOnWhatAnotherTargetMayCure(t *testing.T) {
 		attempts int
 		end      string
 	}{
-		{"reset before the first byte", resets, 200, 2, "ok"},
+		{"reset before the first byte", resets, 200, 3, "ok"},
 		{"429", fails(429), 200, 2, "ok"},
 		{"429 of an Envoy's rate limit", rateLimitedByEnvoy, 200, 2, "ok"},
-		{"500", fails(500), 200, 2, "ok"},
-		{"503", fails(503), 200, 2, "ok"},
+		{"500", fails(500), 200, 3, "ok"},
+		{"503", fails(503), 200, 3, "ok"},
 		{"400 is the caller's", fails(400), 400, 1, "rejected"},
 		{"404 too", fails(404), 404, 1, "rejected"},
 	} {
@@ -154,7 +156,7 @@ func TestNoProviderInReach(t *testing.T) {
 		}
 		checkErrorShape(t, r, path)
 		rec := g.record(r.id())
-		if rec.EndReason != "upstream_error" || len(rec.Attempts) != 2 || rec.meters() != "" || rec.Attempts[0].Detail == "" {
+		if rec.EndReason != "upstream_error" || len(rec.Attempts) != 4 || rec.meters() != "" || rec.Attempts[0].Detail == "" {
 			t.Errorf("record %+v", rec)
 		}
 	}

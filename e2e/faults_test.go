@@ -377,3 +377,26 @@ func TestDatabaseIsMigratedBySeveralAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// Envoy sets no flag when a call reaches its longest duration, and the status is that of an answer that began well.
+func TestAnAnswerThatIsCutOffIsNotOnRecordAsWhole(t *testing.T) {
+	t.Parallel()
+	endless := newScript(t, stream("events without end", "", func(w http.ResponseWriter, a asked) {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-a.gone:
+				return
+			case <-tick.C:
+				events{w}.text(event)
+			}
+		}
+	}))
+	g := start(t, map[string]string{"LOGOS_MAX_DURATION": "2s"})
+	g.deploy("m", "", endless.openai("endless"))
+	r := g.call("POST", "/v1/chat/completions", chatBody("m", true))
+	if rec := g.record(r.id()); r.status != 200 || r.err == nil || rec.EndReason != "timeout" {
+		t.Errorf("the caller got %v, %v; on record %+v", r, r.err, rec)
+	}
+}

@@ -24,6 +24,7 @@ type asked struct {
 	method, uri, host string
 	header            http.Header
 	body              []byte
+	gone              <-chan struct{} // closed when the caller has hung up
 }
 
 // usage is what a provider reports.
@@ -44,7 +45,7 @@ func newProvider(t *testing.T, handle func(p *provider, w http.ResponseWriter, a
 		if err != nil {
 			return
 		}
-		a := asked{method: r.Method, uri: r.URL.RequestURI(), host: r.Host, header: r.Header, body: body}
+		a := asked{method: r.Method, uri: r.URL.RequestURI(), host: r.Host, header: r.Header, body: body, gone: r.Context().Done()}
 		p.mu.Lock()
 		p.asked = append(p.asked, a)
 		p.mu.Unlock()

@@ -193,7 +193,7 @@ func TestUpgradeAsTyped(t *testing.T) {
 	g.typed("upgrade")
 	g.eventually("a new serve", waitLong, func() bool { pid := g.pid("serve"); return pid != 0 && pid != serve })
 	g.waitReady()
-	if now := g.scalar("select max(version) from schema_migrations"); now != schema+1 {
+	if now := g.scalar("select max(version) from schema_migrations"); now <= schema {
 		t.Errorf("the schema is version %d, was %d", now, schema)
 	}
 	close(goOn)

@@ -3,18 +3,14 @@ package extproc
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	modev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
-	groupsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/priority_group/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/service/ext_proc/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/dialect"
@@ -95,20 +91,22 @@ var withoutBody = &modev3.ProcessingMode{
 	RequestTrailerMode: modev3.ProcessingMode_SKIP, ResponseTrailerMode: modev3.ProcessingMode_SKIP,
 }
 
-// dispatch tells Envoy the targets, what each changes, and what to keep from providers.
-func (c *call) dispatch(d *logos.Decision, encoded []byte, rewrites []string) (*extprocv3.ProcessingResponse, error) {
-	fields := make(map[string]*structpb.Value, 1+len(rewrites))
+// dispatch tells Envoy the targets, what each changes, what to keep from providers, and with a plan what to do
+// after attempts that fail.
+func (c *call) dispatch(d *logos.Decision, encoded []byte, rewrites []string, plan *dialect.Plan) (*extprocv3.ProcessingResponse, error) {
+	fields := make(map[string]*structpb.Value, 2+len(rewrites))
 	fields[DecisionKey] = structpb.NewStringValue(string(encoded))
-	groups := make([]*groupsv3.PriorityGroup, len(d.Targets))
 	for i, t := range d.Targets {
 		fields[t.Cluster] = structpb.NewStringValue(rewrites[i])
-		groups[i] = &groupsv3.PriorityGroup{Name: t.Cluster, Clusters: []*groupsv3.ClusterWeight{{ClusterName: t.Cluster, Weight: wrapperspb.UInt32(1)}}}
 	}
-	route, err := anypb.New(&groupsv3.PriorityGroupsOverride{PriorityGroups: groups})
+	if plan != nil {
+		fields[dialect.PlanKey] = structpb.NewStringValue(plan.Encode())
+	}
+	route, err := inOrder(d.Targets)
 	if err != nil {
-		return nil, fmt.Errorf("encode the targets: %w", err)
+		return nil, err
 	}
-	set := []*corev3.HeaderValueOption{setHeader("x-envoy-max-retries", strconv.Itoa(len(d.Targets)-1))}
+	set := c.attempts(d, plan)
 	if c.timeout > 0 {
 		set = append(set, setHeader("x-envoy-upstream-rq-timeout-ms", strconv.FormatInt(c.timeout.Milliseconds(), 10)))
 	}
@@ -116,10 +114,7 @@ func (c *call) dispatch(d *logos.Decision, encoded []byte, rewrites []string) (*
 		ClearRouteCache: true,
 		HeaderMutation:  &extprocv3.HeaderMutation{SetHeaders: set, RemoveHeaders: c.keyHeaders},
 	}
-	answer := &extprocv3.ProcessingResponse{
-		DynamicMetadata:      namespace(fields),
-		TypedDynamicMetadata: map[string]*anypb.Any{RouteNamespace: route},
-	}
+	answer := &extprocv3.ProcessingResponse{DynamicMetadata: namespace(fields), TypedDynamicMetadata: route}
 	if c.bodySeen {
 		answer.Response = &extprocv3.ProcessingResponse_RequestBody{RequestBody: &extprocv3.BodyResponse{Response: common}}
 		return answer, nil
@@ -130,8 +125,11 @@ func (c *call) dispatch(d *logos.Decision, encoded []byte, rewrites []string) (*
 }
 
 func namespace(fields map[string]*structpb.Value) *structpb.Struct {
-	inner := structpb.NewStructValue(&structpb.Struct{Fields: fields})
-	return &structpb.Struct{Fields: map[string]*structpb.Value{Namespace: inner}}
+	return object(map[string]*structpb.Value{Namespace: structpb.NewStructValue(object(fields))})
+}
+
+func object(fields map[string]*structpb.Value) *structpb.Struct {
+	return &structpb.Struct{Fields: fields}
 }
 
 func setHeader(name, v string) *corev3.HeaderValueOption {

@@ -26,12 +26,11 @@ type call struct {
 	snapshot *Snapshot      // loaded once
 	config   *logos.Config  // the snapshot's
 	asker    *policy.Caller // for policies; nil: not asked for yet
-	attempts logos.AttemptLimits
-	seed     uint64        // of all chance; 0: by the call's id
-	explains bool          // the call is not made
-	proxied  *logos.Target // of a pass-through call
-	timeout  time.Duration // of the whole call; 0: the route's
-	outcome  string        // for the metric
+	seed     uint64         // of all chance; 0: by the call's id
+	explains bool           // the call is not made
+	proxied  *logos.Target  // of a pass-through call
+	timeout  time.Duration  // of the whole call; 0: the route's
+	outcome  string         // for the metric
 	// bodySeen says that the answer is to the body's message.
 	bodySeen bool
 }
@@ -126,8 +125,7 @@ func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.attempts = attempts
-	return c.send(d, rewrites)
+	return c.send(d, rewrites, c.plan(d, attempts))
 }
 
 // decide chooses targets for a call of a model API, and what each changes.
@@ -233,8 +231,8 @@ func (c *call) decision(parsed *dialect.Request, model string, bodyBytes int64) 
 	return d
 }
 
-// send notes the intent and tells Envoy what to do.
-func (c *call) send(d *logos.Decision, rewrites []string) (*extprocv3.ProcessingResponse, error) {
+// send notes the intent and tells Envoy what to do. Without a plan, attempts go to the targets in their order.
+func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*extprocv3.ProcessingResponse, error) {
 	encoded, err := json.Marshal(d)
 	if err != nil {
 		return nil, fmt.Errorf("encode the decision: %w", err)
@@ -247,9 +245,9 @@ func (c *call) send(d *logos.Decision, rewrites []string) (*extprocv3.Processing
 	}
 	c.outcome = "sent"
 	if sent := c.server.cfg.Sent; sent != nil {
-		sent(d)
+		sent(c.id, d)
 	}
-	return c.dispatch(d, encoded, rewrites)
+	return c.dispatch(d, encoded, rewrites, plan)
 }
 
 // clip cuts a text to at most n bytes of valid UTF-8.

@@ -95,7 +95,7 @@ func TestDecidesACallInOneRoundTrip(t *testing.T) {
 	}
 	common := answer.GetRequestBody().GetResponse()
 	set, removed := mutation(common.GetHeaderMutation())
-	if diff := cmp.Diff(map[string]string{"x-envoy-max-retries": "1"}, set); diff != "" || !slices.Equal(removed, []string{"authorization"}) || !common.GetClearRouteCache() || common.GetBodyMutation() != nil {
+	if diff := cmp.Diff(map[string]string{"x-envoy-max-retries": "7", "x-envoy-retry-on": "reset,connect-failure", "x-logos-cluster": one}, set); diff != "" || !slices.Equal(removed, []string{"authorization"}) || !common.GetClearRouteCache() || common.GetBodyMutation() != nil {
 		t.Errorf("it removes %v and sets (-want +got):\n%s\nin %v", removed, diff, common)
 	}
 	wantRewrites := map[string]rewrite{
@@ -117,8 +117,8 @@ func TestDecidesACallInOneRoundTrip(t *testing.T) {
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Errorf("the decision differs (-want +got):\n%s", diff)
 	}
-	if fields := answer.GetDynamicMetadata().GetFields()[extproc.Namespace].GetStructValue().GetFields(); len(fields) != 3 {
-		t.Errorf("the metadata has %d fields, want the decision and a rewrite for each of two clusters", len(fields))
+	if fields := answer.GetDynamicMetadata().GetFields()[extproc.Namespace].GetStructValue().GetFields(); len(fields) != 4 {
+		t.Errorf("the metadata has %d fields, want the decision, its plan and a rewrite for each of two clusters", len(fields))
 	}
 	begun := g.intents.all()
 	if len(begun) != 1 || begun[0].id != callID || begun[0].epoch != epoch || begun[0].encoded != encoded || !cmp.Equal(begun[0].decision, want) {
@@ -145,17 +145,6 @@ func TestTakesTheKeyFromEachHeaderAndRemovesIt(t *testing.T) {
 		_, removed := mutation(x.last().GetRequestBody().GetResponse().GetHeaderMutation())
 		if !slices.Equal(removed, c.removed) {
 			t.Errorf("with %q, it removes %q, want %q; answer %v", c.headers, removed, c.removed, x.last().GetImmediateResponse())
-		}
-	}
-}
-
-func TestRetriesAsOftenAsThereAreOtherTargets(t *testing.T) {
-	for model, want := range map[string]string{"small": "1", "big": "0", "auto": "2"} {
-		g := newGateway(t, config(t, nil))
-		x := g.chat(`{"model":"` + model + `"}`)
-		set, _ := mutation(x.last().GetRequestBody().GetResponse().GetHeaderMutation())
-		if got := set["x-envoy-max-retries"]; got != want || len(routeOf(t, x.last())) != len(begunTargets(g)) {
-			t.Errorf("for %s, x-envoy-max-retries is %q, want %s; targets %v", model, got, want, routeOf(t, x.last()))
 		}
 	}
 }

@@ -180,5 +180,5 @@ func (c *call) sendPassthrough(parsed *dialect.Request, model string, bodyBytes 
 		target.Credential = c.proxied.Credential.ID
 	}
 	d.Targets = []logos.DecisionTarget{target}
-	return c.send(d, []string{dialect.Rewrite{Path: path, Host: c.proxied.Provider.Authority()}.Encode()})
+	return c.send(d, []string{dialect.Rewrite{Path: path, Host: c.proxied.Provider.Authority()}.Encode()}, nil)
 }

@@ -92,5 +92,5 @@ func (c *call) sendProbe(p *Probe) (*extprocv3.ProcessingResponse, error) {
 		target.Credential = p.Target.Credential.ID
 	}
 	d.Targets = []logos.DecisionTarget{target}
-	return c.send(d, []string{dialect.Rewrite{Path: p.Path, Host: p.Target.Provider.Authority()}.Encode()})
+	return c.send(d, []string{dialect.Rewrite{Path: p.Path, Host: p.Target.Provider.Authority()}.Encode()}, nil)
 }

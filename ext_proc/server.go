@@ -6,6 +6,7 @@
 package extproc
 
 import (
+	"cmp"
 	"fmt"
 	"runtime/debug"
 	"time"
@@ -36,7 +37,10 @@ type Intents interface {
 type Config struct {
 	MaxBodyBytes int64         // of a request; 0: 32 MiB
 	MaxDuration  time.Duration // of a call, from its decision; 0: one hour
-	Probes       *Probes       // announced calls that try a provider; nil: there are none
+	// FirstByteTimeout is after what Envoy gives up an attempt that has no answer, IdleTimeout after what a call in
+	// which nothing happens; 0: 15 minutes.
+	FirstByteTimeout, IdleTimeout time.Duration
+	Probes                        *Probes // announced calls that try a provider; nil: there are none
 	// Inactive says why Envoy can't use a target's cluster: one of policy's reasons. nil: it is not ready.
 	Inactive func(*logos.Target) string
 	// State returns what is measured of a target; nil: nothing is. It is asked for each candidate of each call.
@@ -44,8 +48,9 @@ type Config struct {
 	// OutputTokens returns how long answers to a project's calls of a model are expected to be; nil or 0: not
 	// known.
 	OutputTokens func(logos.ProjectID, logos.ModelID) int64
-	Sent         func(*logos.Decision) // is told of each call that is sent; may be nil
-	Now          func() time.Time
+	// Sent is told of each call that is about to be sent; it may be nil.
+	Sent func(logos.CallID, *logos.Decision)
+	Now  func() time.Time
 }
 
 // A Server decides calls for Envoy.
@@ -73,6 +78,8 @@ func New(current func() *Snapshot, active func(cluster string) bool, intents Int
 	if cfg.MaxDuration == 0 {
 		cfg.MaxDuration = time.Hour
 	}
+	cfg.FirstByteTimeout = cmp.Or(cfg.FirstByteTimeout, 15*time.Minute)
+	cfg.IdleTimeout = cmp.Or(cfg.IdleTimeout, 15*time.Minute)
 	if cfg.Inactive == nil {
 		cfg.Inactive = func(*logos.Target) string { return policy.NotActive }
 	}

@@ -185,11 +185,15 @@ func TestAKeyIsLoadedAsItWasMade(t *testing.T) {
 	}
 	got, _ := config.FindKey(string(secret))
 	want := &logos.APIKey{
-		ID: id, ProjectID: k.project, ProfileID: k.profile, MemberID: 1, Role: logos.RoleTeamOwner, ExpiresAt: expires, Hash: config.Hasher.APIKey(string(secret)),
+		ID: id, ProjectID: k.project, ProfileID: k.profile, MemberID: 1, Name: "ada's laptop", Labels: map[string]string{"tier": "gold"}, Role: logos.RoleTeamOwner, ExpiresAt: expires, Hash: config.Hasher.APIKey(string(secret)),
 		APIs: []string{"chat", "models"}, Models: []logos.ModelID{k.model}, Sources: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("2001:db8::/32")},
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateApproxTime(0)); diff != "" {
 		t.Errorf("the key differs (-want +loaded):\n%s", diff)
+	}
+	alone, err := k.APIKey(t.Context(), id)
+	if diff := cmp.Diff(want, alone, cmpopts.EquateComparable(netip.Prefix{}), cmpopts.EquateApproxTime(0)); diff != "" || err != nil {
+		t.Errorf("the key looked up by id differs, %v (-want +got):\n%s", err, diff)
 	}
 	row := one[string](t, k.conn, "select name || labels::text || hash_kind || '|' || prefix || '|' || hint from api_keys where id = $1", id)
 	if want := `ada's laptop{"tier": "gold"}secret|` + string(secret[:8]) + "|" + string(secret[31:]); row != want || len(secret) != 35 {

@@ -83,9 +83,9 @@ func (t *Tx) documents(ctx context.Context, k *Kind, ids []int64) (map[int64]jso
 		doc, err := t.Settings(ctx)
 		return map[int64]json.RawMessage{0: doc}, err
 	}
-	rows, err := t.tx.Query(ctx, "select r.id, "+k.document()+" from "+k.source()+" where r.id = any ($1) and r.deleted_at is null", ids)
+	rows, err := t.tx.Query(ctx, "select r.id, "+k.document()+" from "+k.source()+" where r.id = any ($1)"+k.there(), ids)
 	if err != nil {
-		return nil, fmt.Errorf("read %ss: %w", k.Name, err)
+		return nil, fmt.Errorf("read %s: %w", k.Plural(), err)
 	}
 	docs := make(map[int64]json.RawMessage, len(ids))
 	var id int64
@@ -94,7 +94,7 @@ func (t *Tx) documents(ctx context.Context, k *Kind, ids []int64) (map[int64]jso
 		docs[id] = append(json.RawMessage(nil), doc...)
 		return nil
 	}); err != nil {
-		return nil, fmt.Errorf("read %ss: %w", k.Name, err)
+		return nil, fmt.Errorf("read %s: %w", k.Plural(), err)
 	}
 	return docs, nil
 }

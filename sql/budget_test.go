@@ -3,7 +3,6 @@ package store_test
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -59,11 +58,11 @@ func try(c *budget.Counters, x *budget.Index, id logos.CallID) (budget.Grant, bo
 
 func TestThreeGatewaysShareExactlyOneBudget(t *testing.T) {
 	t.Parallel()
-	first, dsn := pgtest.Store(t)
+	dsn, keys := pgtest.URL(t), pgtest.Key(t, store.NewMasterKeyText())
+	stores := []*store.Store{pgtest.Open(t, dsn, keys), pgtest.Open(t, dsn, keys), pgtest.Open(t, dsn, keys)}
 	conn := pgtest.Conn(t, dsn)
 	const limit = 50
 	id := addBudget(t, conn, limit)
-	stores := []*store.Store{first, pgtest.Open(t, dsn, pgtest.Key(t, "")), pgtest.Open(t, dsn, pgtest.Key(t, ""))}
 	var admitted atomic.Int64
 	var calls sync.WaitGroup
 	for i, s := range stores {
@@ -222,18 +221,12 @@ func TestARestartedGatewayGoesOnWithItsReservations(t *testing.T) {
 	}
 }
 
-// TestWithoutADatabaseALeaseIsSpentAndNoMore stops the way to the database while calls go on.
+// TestWithoutADatabaseALeaseIsSpentAndNoMore ends all connections to the database while calls go on.
 func TestWithoutADatabaseALeaseIsSpentAndNoMore(t *testing.T) {
 	t.Parallel()
-	_, dsn := pgtest.Store(t)
+	s, dsn := pgtest.Store(t)
 	conn := pgtest.Conn(t, dsn)
 	id := addBudget(t, conn, 1000)
-	address, err := url.Parse(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = address
-	s := pgtest.Open(t, dsn, pgtest.Key(t, ""))
 	c := counters(t, s, "g", budget.Options{AskWait: 100 * time.Millisecond})
 	x := requestBudget(id, 1000)
 	spent := int64(0)

@@ -47,15 +47,7 @@ func (s *Store) Call(ctx context.Context, in Scope, id logos.CallID) (*logos.Cal
 		return nil, fmt.Errorf("read attempts: %w", err)
 	}
 	for _, a := range attempts {
-		c.Attempts = append(c.Attempts, logos.Attempt{
-			Number: int(a.Attempt), Start: a.StartedAt, Duration: micros(a.DurationUs), Status: int(zero(a.Status)),
-			Target: logos.DecisionTarget{
-				Deployment: logos.DeploymentID(zero(a.DeploymentID)), Model: logos.ModelID(zero(a.ModelID)),
-				Provider: logos.ProviderID(a.ProviderID), Credential: logos.CredentialID(zero(a.CredentialID)), Cluster: a.Cluster,
-			},
-			End: logos.EndReason(a.EndReason), ProviderRequestID: a.ProviderRequestID, Detail: a.Detail,
-			Charge: readCharge(&a),
-		})
+		c.Attempts = append(c.Attempts, readAttempt(&a))
 	}
 	meters, err := q.Meters(ctx, db.MetersParams{StartAt: row.StartAt, CallID: row.CallID})
 	if err != nil {
@@ -109,7 +101,7 @@ func micros(n int64) time.Duration { return time.Duration(n) * time.Microsecond 
 // EnsurePartitions makes the daily partitions of the coming days. Days that rows of the default partition
 // belong to already are left out.
 func (s *Store) EnsurePartitions(ctx context.Context, now time.Time, days int) error {
-	for _, table := range []string{"calls", "attempts", "meters"} {
+	for _, table := range []string{"calls", "attempts", "meters", "adjustments"} {
 		for i := range days {
 			from := now.UTC().Truncate(24*time.Hour).AddDate(0, 0, i)
 			name := table + "_" + from.Format("20060102")

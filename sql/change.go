@@ -88,6 +88,7 @@ var taken = map[string]string{
 	"credentials_name":       "the provider has a credential with this name already",
 	"credentials_hash":       "the provider has a credential with this secret already",
 	"models_name":            "there is a model with this name already",
+	"policies_name":          "there is a policy with this name already, on the same level and of the same owner",
 	"deployments_name":       "the model has a deployment with this name at this provider already: give each a name of its own",
 	"prices_name":            "there is a price with this name already",
 	"prices_same":            "there is a price of the same, for the same calls and from the same moment already: change that one",

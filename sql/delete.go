@@ -88,7 +88,7 @@ func (t *Tx) mayDelete(ctx context.Context, k *Kind, ids []int64) error {
 			return err
 		}
 		if len(found) > 0 {
-			return logos.Errorf(logos.Conflict, "in_use", "the %s still has %ss (%s %d): delete or move them first", k.Words(), b.kind.Words(), b.kind.Words(), found[0])
+			return logos.Errorf(logos.Conflict, "in_use", "the %s still has %s (%s %d): delete or move them first", k.Words(), words(b.kind.Plural()), b.kind.Words(), found[0])
 		}
 	}
 	for _, g := range k.guards {

@@ -30,7 +30,7 @@ type writer struct {
 }
 
 // kinds are the tables with rows that come and go.
-var kinds = []string{"projects", "members", "profiles", "api_keys", "providers", "credentials", "models", "deployments"}
+var kinds = []string{"teams", "projects", "members", "profiles", "api_keys", "providers", "credentials", "models", "deployments", "policies"}
 
 // some returns the id of some row of a table, deleted or not.
 func (w *writer) some(table string) int64 {
@@ -81,7 +81,7 @@ func (w *writer) change() {
 
 func (w *writer) step(revision int64) {
 	do := func(statement string, args ...any) { exec(w.t, w.conn, statement, append([]any{revision}, args...)...) }
-	switch w.rand.IntN(22) {
+	switch w.rand.IntN(27) {
 	case 0:
 		do("insert into projects (revision, name) values ($1, $2)", w.name())
 	case 1:
@@ -116,6 +116,16 @@ func (w *writer) step(revision int64) {
 	case 17: // a secret that comes again after its key was deleted
 		do(`insert into api_keys (revision, project_id, role, hash) select $1, $2, 'service', hash from api_keys d
 			where deleted_at is not null and not exists (select from api_keys k where k.hash = d.hash and k.deleted_at is null) limit 1`, w.some("projects"))
+	case 22:
+		do("insert into teams (revision, name, labels) values ($1, $2, '{\"a\": \"b\"}')", w.name())
+	case 23:
+		do("insert into policies (revision, name, level, project_id, spec) values ($1, $2, 'project', $3, '{\"constraints\": {\"allow\": {\"models\": []}}}')", w.name(), w.some("projects"))
+	case 24:
+		do("update policies set spec = '{\"when\": \"request.stream\"}', labels = '{\"c\": \"d\"}', revision = $1 where id = $2", w.some("policies"))
+	case 25:
+		do("update settings set task_matchers = jsonb_build_array(jsonb_build_object('name', $2::text, 'keywords', array['k'])), revision = $1", w.name())
+	case 26:
+		do("update projects set team_id = $3, labels = '{\"e\": \"f\"}', revision = $1 where id = $2", w.some("projects"), w.some("teams"))
 	default:
 		table := kinds[w.rand.IntN(len(kinds))]
 		unless := ""
@@ -143,7 +153,10 @@ func (w *writer) grant() {
 
 // answers is what a Config says about everything that there ever was.
 func (w *writer) answers(c *logos.Config) map[string]any {
-	out := map[string]any{"targets": c.Targets()}
+	out := map[string]any{"targets": c.Targets(), "policies": c.Policies(), "tasks": *c.Tasks()}
+	for _, id := range column[int64](w.t, w.conn, "select id from teams") {
+		out[fmt.Sprint("team ", id)] = c.Team(logos.TeamID(id))
+	}
 	for _, h := range w.hashes {
 		out[fmt.Sprintf("key %x", h[:4])] = c.APIKey(h)
 	}
@@ -186,6 +199,8 @@ func TestFollowingChangesGivesWhatLoadingGives(t *testing.T) {
 		fill(t, s)
 		w := &writer{t: t, store: s, conn: conn, rand: random.New(random.NewPCG(seed, 1))}
 		exec(t, conn, "insert into members (email, role, revision) values ('a', 'member', 1)")
+		exec(t, conn, "insert into teams (name, revision) values ('a', 1)")
+		exec(t, conn, "insert into policies (name, level, revision) values ('a', 'installation', 1)")
 		exec(t, conn, "update config_revision set revision = revision + 1")
 		seen := follow(t, s)
 		followed := <-seen

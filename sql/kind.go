@@ -22,6 +22,8 @@ type Kind struct {
 	order              []term // the order of lists, if not by id
 	prefer             string // terms before the id that say which of several is found by name
 	anyCase            string // the field by which one is found whatever its case
+	declared           string // the condition of those that a declaration can name; empty: all
+	plural             string // of the name, if not with an s
 	bare               bool   // no labels, uid and deletion
 }
 
@@ -93,6 +95,7 @@ var (
 			member:  "r.id = " + memberTeam,
 		},
 		blockers: []child{{Projects, "team_id"}, {Members, "team_id"}},
+		children: []child{{Policies, "team_id"}},
 	}
 	Projects = &Kind{
 		Name: "project", table: "projects", joins: "left join teams t on t.id = r.team_id",
@@ -102,7 +105,7 @@ var (
 			{"team", "coalesce(t.name, '')", text},
 		},
 		within:   reach{team: "r.team_id = @", project: "r.id = @", member: "r.team_id = " + memberTeam},
-		children: []child{{APIKeys, "project_id"}, {AccessProfiles, "project_id"}},
+		children: []child{{APIKeys, "project_id"}, {AccessProfiles, "project_id"}, {Policies, "project_id"}},
 	}
 	Members = &Kind{
 		Name: "member", table: "members", joins: "left join teams t on t.id = r.team_id",
@@ -127,7 +130,8 @@ var (
 			{"models", modelNames, shown},
 			{"grants", grants, shown},
 		},
-		within: reach{team: "p.team_id = @", project: "r.project_id = @", member: "p.team_id = " + memberTeam},
+		within:   reach{team: "p.team_id = @", project: "r.project_id = @", member: "p.team_id = " + memberTeam},
+		children: []child{{Policies, "profile_id"}},
 	}
 	APIKeys = &Kind{
 		Name: "api_key", table: "api_keys",
@@ -150,7 +154,8 @@ var (
 			{"last_use_time", "r.last_used_at", moment},
 			{"previous_expire_time", "r.previous_expires_at", moment},
 		},
-		within: reach{team: "p.team_id = @", project: "r.project_id = @", member: "r.member_id = @"},
+		within:   reach{team: "p.team_id = @", project: "r.project_id = @", member: "r.member_id = @"},
+		children: []child{{Policies, "api_key_id"}},
 		// The name is that of one key that works, and maybe of others that worked before.
 		prefer: "(r.revoked_at is null) desc, (r.expires_at is null or r.expires_at > now()) desc, ",
 	}
@@ -167,6 +172,7 @@ var (
 		children: []child{{Prices, "provider_id"}, {Deployments, "provider_id"}, {Credentials, "provider_id"}},
 		links: []link{{AccessProfiles, "select distinct profile_id from profile_providers where provider_id = any ($1) order by 1",
 			"delete from profile_providers where provider_id = any ($1)"}},
+		guards: []guard{deniedBy("providers", "provider")},
 	}
 	Credentials = &Kind{
 		Name: "credential", table: "credentials", joins: "join providers p on p.id = r.provider_id",
@@ -191,6 +197,8 @@ var (
 			{"context_window", "coalesce(r.context_window, 0)", integer},
 			{"quality", "r.quality", number},
 			{"accuracy", "r.accuracy", number},
+			{"task_quality", "r.task_quality", shown},
+			{"task_accuracy", "r.task_accuracy", shown},
 		},
 		within:   grantedReach("r.id"),
 		children: []child{{Prices, "model_id"}, {Deployments, "model_id"}},
@@ -208,6 +216,7 @@ var (
 					and exists (select from profile_models g where g.profile_id = f.id and g.model_id = any ($1))
 					and not exists (select from profile_models g where g.profile_id = f.id and g.model_id <> all ($1)) order by f.id`,
 				"access profile %d has no other model, and would be left passing everything through: change its models or its passthrough first"},
+			deniedBy("models", "model"),
 		},
 	}
 	Deployments = &Kind{
@@ -229,9 +238,11 @@ var (
 			{"max_parallel", "r.max_parallel", integer},
 			{"max_requests_per_minute", "r.max_requests", integer},
 			{"max_tokens_per_minute", "r.max_tokens", integer},
+			{"drained", "r.drained", boolean},
 		},
 		within:   grantedReach("r.model_id"),
 		children: []child{{Prices, "deployment_id"}},
+		guards:   []guard{deniedBy("deployments", "deployment")},
 	}
 	AuditEvents = &Kind{
 		Name: "audit_event", table: "audit_events", bare: true, order: []term{{"r.id", "bigint", true}},
@@ -294,6 +305,7 @@ var (
 			{"audit_retention_days", "r.audit_retention_days", shown},
 			{"unknown_line_retention_days", "r.unknown_line_retention_days", shown},
 			{"claim_lifetime", "r.claim_lifetime_s || 's'", shown},
+			{"task_matchers", "r.task_matchers", shown},
 			{"etag", "r.revision::text", shown},
 			{"update_time", "r.updated_at", shown},
 		},
@@ -313,7 +325,7 @@ var common = []field{
 // all returns every field of a kind's documents.
 func (k *Kind) all() []field {
 	out := k.fields
-	if k != settings && k != Calls && k != PriceVersions {
+	if k != settings && k != Calls && k != PriceVersions && k != usageKind {
 		out = append([]field{{"id", "r.id", integer}}, out...)
 	}
 	if !k.bare {
@@ -329,6 +341,14 @@ func (k *Kind) document() string {
 		parts = append(parts, "'"+f.name+"', "+f.expr)
 	}
 	return "jsonb_build_object(" + strings.Join(parts, ", ") + ")"
+}
+
+// there is a further condition, of what is not deleted.
+func (k *Kind) there() string {
+	if k.bare {
+		return ""
+	}
+	return " and r.deleted_at is null"
 }
 
 // source is the from clause.

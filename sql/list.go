@@ -28,6 +28,7 @@ type Query struct {
 	Size            int    // of the page
 	Token           string // of the page; empty: the first
 	Deleted         bool   // deleted ones too
+	declared        bool   // only those that a declaration can name
 }
 
 // A Page is a part of a list.
@@ -71,7 +72,7 @@ func list(ctx context.Context, db querier, k *Kind, in Scope, q Query) (*Page, e
 	}
 	rows, err := db.Query(ctx, statement, args...)
 	if err != nil {
-		return nil, fmt.Errorf("list %ss: %w", k.Name, err)
+		return nil, fmt.Errorf("list %s: %w", k.Plural(), err)
 	}
 	type row struct {
 		Document json.RawMessage
@@ -100,7 +101,7 @@ func (q Query) refused(k *Kind, err error) error {
 		}
 		return badFilter("it holds a value that can't be compared")
 	}
-	return fmt.Errorf("list %ss: %w", k.Name, err)
+	return fmt.Errorf("list %s: %w", k.Plural(), err)
 }
 
 var errBadToken = logos.Errorf(logos.Invalid, "invalid_page_token", "it is none of this list: take next_page_token of the page before, with the same filter and order_by")
@@ -112,6 +113,9 @@ func (k *Kind) listSQL(in Scope, q Query, terms []term) (string, []any, error) {
 	conditions := k.confine(in, &args)
 	if !k.bare && !q.Deleted {
 		conditions = append(conditions, "r.deleted_at is null")
+	}
+	if q.declared && k.declared != "" {
+		conditions = append(conditions, "("+k.declared+")")
 	}
 	filter, err := k.filterSQL(q.Filter, &args)
 	if err != nil {
@@ -170,7 +174,7 @@ func (k *Kind) terms(orderBy string) ([]term, error) {
 	for _, f := range by.Fields {
 		i := slices.IndexFunc(k.all(), func(x field) bool { return x.name == f.Path })
 		if i < 0 || termTypes[k.all()[i].is].as == "" {
-			return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "%.64q is no field by which %ss are ordered; fields: %s", f.Path, k.Words(), strings.Join(k.orderable(), ", "))
+			return nil, logos.Errorf(logos.Invalid, "invalid_order_by", "%.64q is no field by which %s are ordered; fields: %s", f.Path, words(k.Plural()), strings.Join(k.orderable(), ", "))
 		}
 		x, t := k.all()[i], termTypes[k.all()[i].is]
 		terms = append(terms, term{expr: "coalesce(" + x.expr + ", " + t.zero + ")", as: t.as, desc: f.Desc})

@@ -63,13 +63,30 @@ func (l *loader) load(ctx context.Context, q *db.Queries) (*logos.Config, error)
 // changes reads the rows that revisions after since have changed; below 0: all that there are.
 func (s *Store) changes(ctx context.Context, q *db.Queries, since int64) (c logos.Changes, err error) {
 	for _, read := range []func(context.Context, *db.Queries, int64, *logos.Changes) error{
-		readProjects, readMembers, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments, readPrices, s.readBudgets, readEgress,
+		readTeams, readProjects, readMembers, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments,
+		readPrices, s.readBudgets, s.readPolicies, s.readSettings,
 	} {
 		if err := read(ctx, q, since, &c); err != nil {
 			return c, err
 		}
 	}
 	return c, nil
+}
+
+func readTeams(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
+	rows, err := q.ChangedTeams(ctx, since)
+	for _, x := range rows {
+		if x.Gone {
+			c.Gone.Teams = append(c.Gone.Teams, logos.TeamID(x.ID))
+			continue
+		}
+		labels, err := labels("team", x.ID, x.Labels)
+		if err != nil {
+			return err
+		}
+		c.Teams = append(c.Teams, &logos.Team{ID: logos.TeamID(x.ID), Name: x.Name, Labels: labels})
+	}
+	return err
 }
 
 func readProjects(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
@@ -79,7 +96,11 @@ func readProjects(ctx context.Context, q *db.Queries, since int64, c *logos.Chan
 			c.Gone.Projects = append(c.Gone.Projects, logos.ProjectID(x.ID))
 			continue
 		}
-		c.Projects = append(c.Projects, &logos.Project{ID: logos.ProjectID(x.ID), TeamID: logos.TeamID(zero(x.TeamID)), Name: x.Name})
+		labels, err := labels("project", x.ID, x.Labels)
+		if err != nil {
+			return err
+		}
+		c.Projects = append(c.Projects, &logos.Project{ID: logos.ProjectID(x.ID), TeamID: logos.TeamID(zero(x.TeamID)), Name: x.Name, Labels: labels})
 	}
 	return err
 }
@@ -116,8 +137,12 @@ func readKeys(ctx context.Context, q *db.Queries, since int64, c *logos.Changes)
 func readKey(x *db.ChangedAPIKeysRow) (*logos.APIKey, error) {
 	k := &logos.APIKey{
 		ID: logos.APIKeyID(x.ID), ProjectID: logos.ProjectID(x.ProjectID), ProfileID: logos.ProfileID(zero(x.ProfileID)),
-		MemberID: logos.MemberID(zero(x.MemberID)), Role: role(x.Role), Revoked: x.RevokedAt != nil, ExpiresAt: zero(x.ExpiresAt),
+		MemberID: logos.MemberID(zero(x.MemberID)), Name: x.Name, Role: role(x.Role), Revoked: x.RevokedAt != nil, ExpiresAt: zero(x.ExpiresAt),
 		PreviousExpiresAt: zero(x.PreviousExpiresAt), Digest: x.Digest, APIs: x.AllowedApis,
+	}
+	var err error
+	if k.Labels, err = labels("api key", x.ID, x.Labels); err != nil {
+		return nil, err
 	}
 	copy(k.PreviousHash[:], x.PreviousHash)
 	for _, id := range x.AllowedModels {
@@ -191,12 +216,34 @@ func readProviders(ctx context.Context, q *db.Queries, since int64, c *logos.Cha
 		if err != nil {
 			return fmt.Errorf("provider %d has no readable base URL", x.ID)
 		}
-		c.Providers = append(c.Providers, &logos.Provider{
+		p := &logos.Provider{
 			ID: logos.ProviderID(x.ID), Name: x.Name, BaseURL: base, Dialect: logos.Dialect(x.Dialect),
-			AuthHeader: x.AuthHeader, AuthFormat: x.AuthFormat,
-		})
+			AuthHeader: x.AuthHeader, AuthFormat: x.AuthFormat, PrivacyZone: privacyZone(x.PrivacyZone),
+		}
+		if p.Labels, err = labels("provider", x.ID, x.Labels); err != nil {
+			return err
+		}
+		c.Providers = append(c.Providers, p)
 	}
 	return err
+}
+
+// labels decodes the labels of a row.
+func labels(what string, id int64, text []byte) (map[string]string, error) {
+	m, err := readMap[string](text)
+	if err != nil {
+		return nil, fmt.Errorf("read the labels of %s %d: %w", what, id, err)
+	}
+	return m, nil
+}
+
+// privacyZone reads a zone. One that is not known here counts as anywhere, like any other that is unknown.
+func privacyZone(text string) logos.PrivacyZone {
+	z, err := logos.ParsePrivacyZone(text)
+	if err != nil {
+		return logos.ZoneAnywhere
+	}
+	return z
 }
 
 func (s *Store) readCredentials(ctx context.Context, q *db.Queries, since int64, c *logos.Changes) error {
@@ -222,8 +269,26 @@ func readModels(ctx context.Context, q *db.Queries, since int64, c *logos.Change
 			c.Gone.Models = append(c.Gone.Models, logos.ModelID(x.ID))
 			continue
 		}
-		c.Models = append(c.Models, &logos.Model{ID: logos.ModelID(x.ID), Name: x.Name, Endpoint: x.Endpoint})
+		m := &logos.Model{
+			ID: logos.ModelID(x.ID), Name: x.Name, Endpoint: x.Endpoint, Capabilities: x.Capabilities, ContextWindow: zero(x.ContextWindow),
+			Quality: x.Quality, Accuracy: x.Accuracy,
+		}
+		if m.Labels, err = labels("model", x.ID, x.Labels); err != nil {
+			return err
+		}
+		if err := readDeclared(&x, m); err != nil {
+			return fmt.Errorf("read what model %d declares: %w", x.ID, err)
+		}
+		c.Models = append(c.Models, m)
 	}
+	return err
+}
+
+func readDeclared(x *db.ChangedModelsRow, m *logos.Model) (err error) {
+	if m.TaskQuality, err = readMap[float64](x.TaskQuality); err != nil {
+		return err
+	}
+	m.TaskAccuracy, err = readMap[float64](x.TaskAccuracy)
 	return err
 }
 
@@ -237,7 +302,10 @@ func readDeployments(ctx context.Context, q *db.Queries, since int64, c *logos.C
 		d := &logos.Deployment{
 			ID: logos.DeploymentID(x.ID), Model: logos.ModelID(x.ModelID), Provider: logos.ProviderID(x.ProviderID),
 			Credential: logos.CredentialID(zero(x.CredentialID)), ProviderModel: x.ProviderModel, Endpoint: x.Endpoint,
-			IncludeUsage: x.IncludeUsage, MaxParallel: int(x.MaxParallel),
+			IncludeUsage: x.IncludeUsage, MaxParallel: int(x.MaxParallel), Drained: x.Drained,
+		}
+		if d.Labels, err = labels("deployment", x.ID, x.Labels); err != nil {
+			return err
 		}
 		for _, api := range x.Apis {
 			d.APIs = append(d.APIs, logos.API(api))
@@ -247,10 +315,13 @@ func readDeployments(ctx context.Context, q *db.Queries, since int64, c *logos.C
 	return err
 }
 
-// readEgress reads what settings allow, which is one row.
-func readEgress(ctx context.Context, q *db.Queries, _ int64, r *logos.Changes) error {
-	row, err := q.LoadEgress(ctx)
-	r.Egress.Hosts = row.EgressHosts
+// readSettings reads what settings say, which is one row.
+func (s *Store) readSettings(ctx context.Context, q *db.Queries, _ int64, r *logos.Changes) error {
+	row, err := q.LoadSettings(ctx)
+	if err != nil {
+		return err
+	}
+	r.Tasks, r.Egress.Hosts = s.readMatchers(row.TaskMatchers), row.EgressHosts
 	for _, text := range row.EgressCidrs {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
@@ -258,7 +329,7 @@ func readEgress(ctx context.Context, q *db.Queries, _ int64, r *logos.Changes) e
 		}
 		r.Egress.Ranges = append(r.Egress.Ranges, prefix)
 	}
-	return err
+	return nil
 }
 
 // zero returns what p points to, or the zero value for null.

@@ -64,6 +64,19 @@ func (s *Store) Authenticate(ctx context.Context, secret string, now time.Time) 
 	return p, nil
 }
 
+// APIKey returns a key that is there, as decisions know it.
+func (s *Store) APIKey(ctx context.Context, id logos.APIKeyID) (*logos.APIKey, error) {
+	row, err := db.New(s.pool).LoadAPIKey(ctx, int64(id))
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, missing("API key", id)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up an API key: %w", err)
+	}
+	same := db.ChangedAPIKeysRow(row)
+	return readKey(&same)
+}
+
 // Names holds what a principal's ids stand for.
 type Names struct{ Project, Team, Email string }
 

@@ -37,14 +37,21 @@ func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatc
 // SettleCalls stores a batch like [Store.RecordCalls], and returns the gateway's shares of the counters of budgets
 // that the calls have spent of: what is settled, and its version.
 func (s *Store) SettleCalls(ctx context.Context, gateway string, b logos.LogBatch) (shares []logos.Share, err error) {
+	var ids map[series]int64
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if len(b.Calls) > 0 {
-			spent, err := insertCalls(ctx, q, gateway, b.Calls)
+			fresh, spent, err := insertCalls(ctx, q, gateway, b.Calls)
 			if err != nil {
 				return err
 			}
 			if shares, err = settle(ctx, q, gateway, spent); err != nil {
+				return err
+			}
+			if ids, err = s.series.find(ctx, tx, fresh); err != nil {
+				return err
+			}
+			if err := addTotals(ctx, tx, gateway, fresh, ids); err != nil {
 				return err
 			}
 		}
@@ -66,8 +73,10 @@ func (s *Store) SettleCalls(ctx context.Context, gateway string, b logos.LogBatc
 		return noteKeyUse(ctx, q, b.Calls) // last, so that others wait for these rows as briefly as can be
 	})
 	if err != nil {
+		s.series.forget() // they may be those of a database that was there before
 		return nil, fmt.Errorf("record %d calls: %w", len(b.Calls), err)
 	}
+	s.series.keep(ids)
 	return shares, nil
 }
 
@@ -88,15 +97,15 @@ func (s *Store) Recorded(ctx context.Context, starts []time.Time, ids []logos.Ca
 	return out, nil
 }
 
-// insertCalls returns what those calls have spent that were not stored before.
-func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) (spent []logos.Spending, err error) {
+// insertCalls stores those calls that are not stored yet, adds them up, and returns what they have spent of budgets.
+func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) (total tally, spent []logos.Spending, err error) {
 	c := db.InsertCallsParams{Gateway: gateway}
 	for _, call := range calls {
 		addCall(&c, call)
 	}
 	stored, err := q.InsertCalls(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	fresh := make(map[string]bool, len(stored))
 	for _, id := range stored {
@@ -104,12 +113,14 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 	}
 	var a db.InsertAttemptsParams
 	var m db.InsertMetersParams
+	total = make(tally)
 	for _, call := range calls {
 		id := strings.ToLower(string(call.ID))
 		if !fresh[id] {
 			continue // its record stays as it is, also in its parts
 		}
-		fresh[id] = false
+		delete(fresh, id) // should the batch hold it again
+		total.call(call)
 		spent = append(spent, call.Spent...)
 		for i := range call.Attempts {
 			attempt := &call.Attempts[i]
@@ -120,9 +131,9 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 		}
 	}
 	if err := q.InsertAttempts(ctx, a); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return spent, q.InsertMeters(ctx, m)
+	return total, spent, q.InsertMeters(ctx, m)
 }
 
 // noteKeyUse stores when each key was used last, to the minute: a busy key's row changes once a minute.

@@ -25,13 +25,25 @@ func (s *Store) Get(ctx context.Context, k *Kind, in Scope, id int64) (json.RawM
 
 // Get returns the document of a resource that is there and within a scope, as the change sees it.
 func (t *Tx) Get(ctx context.Context, k *Kind, in Scope, id int64) (json.RawMessage, error) {
-	return find(ctx, t.tx, k, in, "r.id = $1 and r.deleted_at is null", id)
+	return find(ctx, t.tx, k, in, "r.id = $1"+k.there(), id)
 }
 
 // Find returns the document of the resource that is there, within a scope and has these values in the
 // fields named.
 func (t *Tx) Find(ctx context.Context, k *Kind, in Scope, by Columns) (json.RawMessage, error) {
+	return t.find(ctx, k, in, by, "r.deleted_at is null")
+}
+
+// Declared returns the document of the resource that a declaration with these values is about.
+func (t *Tx) Declared(ctx context.Context, k *Kind, by Columns) (json.RawMessage, error) {
 	conditions := []string{"r.deleted_at is null"}
+	if k.declared != "" {
+		conditions = append(conditions, "("+k.declared+")")
+	}
+	return t.find(ctx, k, Scope{}, by, conditions...)
+}
+
+func (t *Tx) find(ctx context.Context, k *Kind, in Scope, by Columns, conditions ...string) (json.RawMessage, error) {
 	var args arguments
 	for _, name := range slices.Sorted(maps.Keys(by)) {
 		i := slices.IndexFunc(k.all(), func(f field) bool { return f.name == name })
@@ -66,7 +78,17 @@ func find(ctx context.Context, db querier, k *Kind, in Scope, condition string, 
 }
 
 // Words is the name of the kind, for people.
-func (k *Kind) Words() string { return strings.ReplaceAll(k.Name, "_", " ") }
+func (k *Kind) Words() string { return words(k.Name) }
+
+// Plural is the name of several.
+func (k *Kind) Plural() string {
+	if k.plural != "" {
+		return k.plural
+	}
+	return k.Name + "s"
+}
+
+func words(name string) string { return strings.ReplaceAll(name, "_", " ") }
 
 // Key makes names of the kind comparable: where case does not count, it is lower.
 func (k *Kind) Key(name string) string {

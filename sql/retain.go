@@ -76,8 +76,11 @@ func (s *Store) Retain(ctx context.Context, now time.Time) (r Retained, err erro
 	return r, nil
 }
 
-// removeCalls removes the calls that began before a day, with their attempts and meters.
+// removeCalls removes the calls that began before a day, with their attempts, meters and adjustments. Totals stay.
 func (s *Store) removeCalls(ctx context.Context, conn *pgx.Conn, before time.Time, r *Retained) error {
+	if err := db.New(conn).KeepRecordsFrom(ctx, before); err != nil {
+		return fmt.Errorf("note since when calls are on record: %w", err)
+	}
 	days, err := partitionDays(ctx, conn)
 	if err != nil {
 		return err
@@ -92,8 +95,8 @@ func (s *Store) removeCalls(ctx context.Context, conn *pgx.Conn, before time.Tim
 		r.Days++
 		s.log.Info("dropped the calls of a day, which are not to be kept longer", zap.String("day", d.Format(time.DateOnly)))
 	}
-	for _, table := range []string{"meters_rest", "attempts_rest"} {
-		if _, err := expire(ctx, conn, table, "start_at", before); err != nil {
+	for _, old := range []struct{ table, column string }{{"adjustments_rest", "start_at"}, {"meters_rest", "start_at"}, {"attempts_rest", "start_at"}, {"recordings", "recorded_at"}} {
+		if _, err := expire(ctx, conn, old.table, old.column, before); err != nil {
 			return err
 		}
 	}
@@ -129,8 +132,8 @@ func dropDay(ctx context.Context, conn *pgx.Conn, d time.Time) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, strings.Join([]string{
 			lockWait,
-			"lock table only calls, only attempts, only meters in access exclusive mode",
-			"drop table if exists calls" + suffix + ", attempts" + suffix + ", meters" + suffix,
+			"lock table only calls, only attempts, only meters, only adjustments in access exclusive mode",
+			"drop table if exists calls" + suffix + ", attempts" + suffix + ", meters" + suffix + ", adjustments" + suffix,
 		}, ";"))
 		return err
 	})

@@ -26,6 +26,7 @@ type Store struct {
 	master *Keyring
 	hasher logos.Hasher
 	log    *zap.Logger
+	series seriesBook
 }
 
 // Open connects to a database. It waits, as long as ctx allows, for a server that is not there yet.

@@ -22,12 +22,13 @@ func (v *View) Settings(ctx context.Context) (json.RawMessage, error) {
 	return find(ctx, v.tx, settings, Scope{}, "true")
 }
 
-// Each calls f with the document of every resource of a kind that is there.
+// Each calls f with the document of every resource of a kind that is there, and that a declaration can name.
 func (v *View) Each(ctx context.Context, k *Kind, f func(json.RawMessage) error) error {
 	return each(ctx, v.tx, k, f)
 }
 
-// Each calls f with the document of every resource of a kind that is there, as the change sees it.
+// Each calls f with the document of every resource of a kind that is there, and that a declaration can name, as
+// the change sees it.
 func (t *Tx) Each(ctx context.Context, k *Kind, f func(json.RawMessage) error) error {
 	return each(ctx, t.tx, k, f)
 }
@@ -36,7 +37,7 @@ func (t *Tx) Each(ctx context.Context, k *Kind, f func(json.RawMessage) error) e
 const eachPage = 1000
 
 func each(ctx context.Context, db querier, k *Kind, f func(json.RawMessage) error) error {
-	q := Query{Size: eachPage}
+	q := Query{Size: eachPage, declared: true}
 	for {
 		page, err := list(ctx, db, k, Scope{}, q)
 		if err != nil {

@@ -48,7 +48,7 @@ type fixed struct {
 
 func (b *builder) fixed() *fixed {
 	f := &fixed{
-		clusters: []item[*clusterv3.Cluster]{versioned(b, b.unixCluster(extProcCluster, b.o.ExtProcSocket))},
+		clusters: []item[*clusterv3.Cluster]{versioned(b, b.unixCluster(extProcCluster, b.o.ExtProcSocket)), versioned(b, b.betweenAttempts())},
 		routes:   []item[*routev3.RouteConfiguration]{versioned(b, b.route())},
 	}
 	if b.o.AdminRoute != "" {

@@ -58,6 +58,7 @@ type Options struct {
 	CertFile, KeyFile string // of the data plane's TLS; empty: plain HTTP
 	CallFormat        map[string]string
 	AttemptFormat     map[string]string
+	LiveFormat        map[string]string    // of attempts under way, every second
 	StreamFields      []dialect.UsageField // to read from each event of a stream
 	StreamKinds       []dialect.StreamKind // with fewer fields, by path
 	AnswerFields      []dialect.UsageField // to read from an answer in JSON

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -173,7 +174,7 @@ func TestOnlyTheListenerDependsOnTheProcess(t *testing.T) {
 	if !bytes.Equal(oneRest, twoRest) {
 		t.Error("two processes have other clusters, routes or secrets")
 	}
-	if !bytes.Equal(bytes.ReplaceAll(one, []byte("epoch-1"), []byte("epoch-2")), two) || bytes.Count(one, []byte(xds.AccessLogName("epoch-1"))) != 2 {
+	if !bytes.Equal(bytes.ReplaceAll(one, []byte("epoch-1"), []byte("epoch-2")), two) || bytes.Count(one, []byte(xds.AccessLogName("epoch-1"))) != 2 || bytes.Count(one, []byte(xds.LiveLogName("epoch-1"))) != 1 {
 		t.Error("the listeners of two processes differ in more than the epoch, or don't log calls and attempts to its file")
 	}
 }
@@ -183,12 +184,23 @@ func TestTheRouteAllowsAnAttemptForEveryTarget(t *testing.T) {
 	for _, host := range build(t, setups(t)[3]).Routes[0].GetVirtualHosts() {
 		routes = append(routes, host.GetRoutes()...)
 	}
-	if last := routes[len(routes)-1]; last.GetMatch().GetPrefix() != "/" || len(routes) != 3 || routes[0].GetRoute().GetRetryPolicy() != nil {
+	if last := routes[len(routes)-1]; last.GetMatch().GetPrefix() != "/" || len(routes) != 4 || routes[0].GetRoute().GetRetryPolicy() != nil {
 		t.Fatalf("of the routes %v, the last does not take every path or the first is tried again", routes)
 	}
 	for _, r := range routes[1:] {
 		if got := r.GetRoute().GetRetryPolicy().GetNumRetries().GetValue(); got+1 != policy.MaxTargets {
 			t.Errorf("the route %s allows %d retries of a call with up to %d targets", r.GetName(), got, policy.MaxTargets)
+		}
+	}
+}
+
+// Calls of a decision without a plan, by the program of before, must find the routes that they know.
+func TestOnlyCallsWithAPlanFollowIt(t *testing.T) {
+	for _, r := range build(t, setups(t)[3]).Routes[0].GetVirtualHosts()[0].GetRoutes()[1:] {
+		planned, action := len(r.GetMatch().GetDynamicMetadata()) > 0, r.GetRoute()
+		if planned != (r.GetName() == "planned") || planned != (action.GetWeightedClusters() != nil) || planned == (action.GetInlineClusterSpecifierPlugin() != nil) ||
+			planned == strings.Contains(action.GetRetryPolicy().GetRetryOn(), "5xx") || !action.GetRetryPolicy().GetRefreshClusterOnRetry() {
+			t.Errorf("the route %s is %v", r.GetName(), r)
 		}
 	}
 }

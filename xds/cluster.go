@@ -5,9 +5,13 @@ import (
 	"slices"
 	"time"
 
+	xdscorev3 "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcherv3 "github.com/cncf/xds/go/xds/type/matcher/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
+	actionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/common/matcher/action/v3"
 	injectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
 	headerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
@@ -17,6 +21,7 @@ import (
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
 	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -26,8 +31,7 @@ import (
 )
 
 const (
-	httpOptions    = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-	connectTimeout = 10 * time.Second
+	httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 	// Providers drop idle connections after a minute or more; leaving them first avoids most resets.
 	upstreamIdle = 50 * time.Second
 )
@@ -64,7 +68,7 @@ func credentialHeaders(targets []*logos.Target) []string {
 // add; certificates are checked against the host's name whatever its addresses are.
 func (b *builder) cluster(t *logos.Target) *clusterv3.Cluster {
 	c := &clusterv3.Cluster{
-		Name: t.Cluster, AltStatName: t.StatName(), ConnectTimeout: seconds(connectTimeout),
+		Name: t.Cluster, AltStatName: t.StatName(), ConnectTimeout: seconds(dialect.ConnectTimeout),
 		CircuitBreakers: thresholds,
 		Metadata:        clusterMetadata(b.o.Namespace, t),
 		UpstreamConnectionOptions: &clusterv3.UpstreamConnectionOptions{TcpKeepalive: &corev3.TcpKeepalive{
@@ -133,8 +137,37 @@ func (b *builder) upstreamFilters(t *logos.Target) []*hcmv3.HttpFilter {
 		}))
 	}
 	return append(filters,
-		b.filter(rewriteFilter, &luav3.Lua{}), // its code is the virtual host's, see rewrites
+		b.rewriteFilter(),
 		b.filter("codec", &codecv3.UpstreamCodec{}))
+}
+
+// rewriteFilter applies a decision to an attempt. Its code is the virtual host's, see rewrites. Of answers it is
+// shown errors and streams alone: to begin a script for every answer would cost some hundredths of a short call.
+func (b *builder) rewriteFilter() *hcmv3.HttpFilter {
+	matches := func(input proto.Message, value *xdsmatcherv3.StringMatcher) *xdsmatcherv3.Matcher_MatcherList_Predicate {
+		return &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_{
+			SinglePredicate: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate{
+				Input:   &xdscorev3.TypedExtensionConfig{Name: "input", TypedConfig: b.any(input)},
+				Matcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: value},
+			},
+		}}
+	}
+	well := matches(&matcherv3.HttpResponseStatusCodeClassMatchInput{}, &xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_Exact{Exact: "2xx"}})
+	stream := matches(&matcherv3.HttpResponseHeaderMatchInput{HeaderName: "content-type"}, &xdsmatcherv3.StringMatcher{MatchPattern: &xdsmatcherv3.StringMatcher_Prefix{Prefix: "text/event-stream"}})
+	whole := &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_NotMatcher{NotMatcher: stream}}
+	return b.filter(rewriteFilter, &matchingv3.ExtensionWithMatcher{
+		ExtensionConfig: b.extension(rewriteFilter, &luav3.Lua{}),
+		XdsMatcher: &xdsmatcherv3.Matcher{MatcherType: &xdsmatcherv3.Matcher_MatcherList_{MatcherList: &xdsmatcherv3.Matcher_MatcherList{
+			Matchers: []*xdsmatcherv3.Matcher_MatcherList_FieldMatcher{{
+				Predicate: &xdsmatcherv3.Matcher_MatcherList_Predicate{MatchType: &xdsmatcherv3.Matcher_MatcherList_Predicate_AndMatcher{
+					AndMatcher: &xdsmatcherv3.Matcher_MatcherList_Predicate_PredicateList{Predicate: []*xdsmatcherv3.Matcher_MatcherList_Predicate{well, whole}},
+				}},
+				OnMatch: &xdsmatcherv3.Matcher_OnMatch{OnMatch: &xdsmatcherv3.Matcher_OnMatch_Action{
+					Action: &xdscorev3.TypedExtensionConfig{Name: "skip", TypedConfig: b.any(&actionv3.SkipFilter{})},
+				}},
+			}},
+		}}},
+	})
 }
 
 // scrub removes what a provider may not see. A caller that passes through with its own provider headers
@@ -184,6 +217,23 @@ func (b *builder) unixCluster(name, socket string) *clusterv3.Cluster {
 		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
 		LoadAssignment:                endpoints(name, &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: socket}}}),
 		PerConnectionBufferLimitBytes: wrapperspb.UInt32(4 << 20),
+		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpOptions: b.any(options)},
+	}
+}
+
+// betweenAttempts is the cluster of attempts that only decide where the next goes. Its socket does not exist, so
+// they fail to connect, which is cheap, counts as a failure in the retry policy, and reaches nobody.
+func (b *builder) betweenAttempts() *clusterv3.Cluster {
+	const name = dialect.BetweenAttempts
+	options := &httpv3.HttpProtocolOptions{UpstreamProtocolOptions: explicitHTTP1(), HttpFilters: []*hcmv3.HttpFilter{
+		b.filter("scrub", &headerv3.HeaderMutation{Mutations: &headerv3.Mutations{RequestMutations: []*mutationv3.HeaderMutation{nameTarget(name)}}}),
+		b.filter(rewriteFilter, &luav3.Lua{}),
+		b.filter("codec", &codecv3.UpstreamCodec{}),
+	}}
+	return &clusterv3.Cluster{
+		Name: name, ConnectTimeout: seconds(time.Second), CircuitBreakers: thresholds,
+		ClusterDiscoveryType:          &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		LoadAssignment:                endpoints(name, &corev3.Address{Address: &corev3.Address_Pipe{Pipe: &corev3.Pipe{Path: "nowhere.sock"}}}),
 		TypedExtensionProtocolOptions: map[string]*anypb.Any{httpOptions: b.any(options)},
 	}
 }

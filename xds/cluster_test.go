@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	matchingv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/common/matching/v3"
 	injectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/credential_injector/v3"
 	headerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/header_mutation/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
@@ -151,7 +152,8 @@ func TestOneScriptServesAllClusters(t *testing.T) {
 	for _, s := range setups(t) {
 		for target, c := range targets(t, s) {
 			list := filters(t, c)
-			if lua := unpack(t, list[len(list)-2].GetTypedConfig(), &luav3.Lua{}); lua.GetDefaultSourceCode() != nil {
+			matched := unpack(t, list[len(list)-2].GetTypedConfig(), &matchingv3.ExtensionWithMatcher{})
+			if lua := unpack(t, matched.GetExtensionConfig().GetTypedConfig(), &luav3.Lua{}); lua.GetDefaultSourceCode() != nil {
 				t.Errorf("%s: Envoy keeps an interpreter for %s alone", s.name, c.GetName())
 			}
 			scrub := unpack(t, list[0].GetTypedConfig(), &headerv3.HeaderMutation{}).GetMutations().GetRequestMutations()

@@ -44,6 +44,7 @@ func options() xds.Options {
 		CAFile:         "/etc/ssl/ca.pem",
 		CallFormat:     map[string]string{"t": "call", "id": "%REQ(X-REQUEST-ID)%"},
 		AttemptFormat:  map[string]string{"t": "attempt"},
+		LiveFormat:     map[string]string{"t": "live"},
 		StreamFields:   []dialect.UsageField{{Key: "uu", Path: []string{"usage"}, Limit: 9}, {Key: "rs", Path: []string{"response", "status"}, Limit: 9}},
 		StreamKinds:    []dialect.StreamKind{{Name: "chat", Paths: []string{"/v1/chat/completions"}, Fields: []dialect.UsageField{{Key: "uu", Path: []string{"usage"}, Limit: 9}}}},
 		AnswerFields:   []dialect.UsageField{{Key: "n", Path: []string{"usage", "n"}}},

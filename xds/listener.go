@@ -8,6 +8,7 @@ import (
 	mutationv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/mutation_rules/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	datalogv3 "github.com/envoyproxy/go-control-plane/envoy/data/accesslog/v3"
 	filelogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -31,6 +32,26 @@ const (
 
 // AccessLogName is the file, in Envoy's working directory, into which one Envoy process writes.
 func AccessLogName(epoch string) string { return "access-" + epoch + ".log" }
+
+// LiveLogName is the file beside it, for what attempts under way do: hints, which nothing waits for.
+func LiveLogName(epoch string) string { return "live-" + epoch + ".log" }
+
+// signEvery is how often Envoy says what an attempt under way does. A line costs it 7 µs.
+const signEvery = time.Second
+
+// attemptLogs are those of attempts: of record, and of hints.
+func (b *builder) attemptLogs(epoch string) []*accesslogv3.AccessLog {
+	record := b.accessLog(AccessLogName(epoch), b.o.AttemptFormat)
+	record.Filter = logTypes(true, datalogv3.AccessLogType_UpstreamPeriodic)
+	live := b.accessLog(LiveLogName(epoch), b.o.LiveFormat)
+	live.Filter = logTypes(false, datalogv3.AccessLogType_UpstreamPeriodic, datalogv3.AccessLogType_UpstreamEnd)
+	return []*accesslogv3.AccessLog{record, live}
+}
+
+// logTypes writes lines of some types alone, or of all others.
+func logTypes(exclude bool, types ...datalogv3.AccessLogType) *accesslogv3.AccessLogFilter {
+	return &accesslogv3.AccessLogFilter{FilterSpecifier: &accesslogv3.AccessLogFilter_LogTypeFilter{LogTypeFilter: &accesslogv3.LogTypeFilter{Types: types, Exclude: exclude}}}
+}
 
 func (b *builder) filter(name string, m proto.Message) *hcmv3.HttpFilter {
 	return &hcmv3.HttpFilter{Name: name, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: b.any(m)}}
@@ -63,8 +84,8 @@ func (b *builder) listener(epoch string) (*listenerv3.Listener, error) {
 func (b *builder) connectionManager(epoch string) *hcmv3.HttpConnectionManager {
 	router := &routerv3.Router{
 		SuppressEnvoyHeaders: true,
-		UpstreamLogOptions:   &routerv3.Router_UpstreamAccessLogOptions{FlushUpstreamLogOnUpstreamStream: true},
-		UpstreamLog:          []*accesslogv3.AccessLog{b.accessLog(epoch, b.o.AttemptFormat)},
+		UpstreamLogOptions:   &routerv3.Router_UpstreamAccessLogOptions{FlushUpstreamLogOnUpstreamStream: true, UpstreamLogFlushInterval: seconds(signEvery)},
+		UpstreamLog:          b.attemptLogs(epoch),
 	}
 	filters := append([]*hcmv3.HttpFilter{b.filter("ext_proc", b.extProc(epoch))}, b.sseFilters()...)
 	filters = append(filters, b.filter("usage_json", b.usageJSON()), b.filter("envoy.filters.http.router", router))
@@ -74,7 +95,7 @@ func (b *builder) connectionManager(epoch string) *hcmv3.HttpConnectionManager {
 			RouteConfigName: routeName, ConfigSource: ads(),
 		}},
 		HttpFilters:                   filters,
-		AccessLog:                     []*accesslogv3.AccessLog{b.accessLog(epoch, b.o.CallFormat)},
+		AccessLog:                     []*accesslogv3.AccessLog{b.accessLog(AccessLogName(epoch), b.o.CallFormat)},
 		EarlyHeaderMutationExtensions: []*corev3.TypedExtensionConfig{b.extension("early", &earlyv3.HeaderMutation{Mutations: b.earlyMutations()})},
 		UseRemoteAddress:              wrapperspb.Bool(true),
 		XffNumTrustedHops:             b.o.TrustedHops,
@@ -103,9 +124,9 @@ func (b *builder) earlyMutations() []*mutationv3.HeaderMutation {
 	return mutations
 }
 
-func (b *builder) accessLog(epoch string, format map[string]string) *accesslogv3.AccessLog {
+func (b *builder) accessLog(path string, format map[string]string) *accesslogv3.AccessLog {
 	return &accesslogv3.AccessLog{Name: "file", ConfigType: &accesslogv3.AccessLog_TypedConfig{TypedConfig: b.any(&filelogv3.FileAccessLog{
-		Path: AccessLogName(epoch),
+		Path: path,
 		AccessLogFormat: &filelogv3.FileAccessLog_LogFormat{LogFormat: &corev3.SubstitutionFormatString{
 			Format:          &corev3.SubstitutionFormatString_JsonFormat{JsonFormat: jsonFormat(format)},
 			OmitEmptyValues: true,

@@ -8,6 +8,7 @@ import (
 	extprocv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/ext_proc/v3"
 	luav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/lua/v3"
 	groupsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/router/cluster_specifiers/priority_group/v3"
+	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -15,7 +16,7 @@ import (
 	"github.com/ls1intum/edutelligence/logos/dialect"
 )
 
-// maxRetries is what the route allows; a call's own bound comes from its decision.
+// maxRetries is what routes allow; a call's own bound comes from its decision.
 const maxRetries = 2
 
 // route is the same whatever the configuration: targets come with each call's metadata.
@@ -24,6 +25,7 @@ func (b *builder) route() *routev3.RouteConfiguration {
 	if b.o.AdminRoute != "" {
 		routes = append(routes, b.adminRoute())
 	}
+	routes = append(routes, b.plannedRoute())
 	for _, k := range b.o.StreamKinds {
 		for _, path := range k.Paths {
 			r := b.callRoute("call_"+k.Name, &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Path{Path: path}})
@@ -40,11 +42,12 @@ func (b *builder) route() *routev3.RouteConfiguration {
 			TypedPerFilterConfig:   b.rewrites(),
 			RequestBodyBufferLimit: wrapperspb.UInt64(uint64(b.o.MaxBodyBytes)),
 			// What is added has no value where it does not apply, and leaves a provider's header of that name.
-			ResponseHeadersToRemove: []string{"x-logos-model", "x-logos-provider", "x-logos-attempts"},
+			ResponseHeadersToRemove: []string{"x-logos-model", "x-logos-provider", "x-logos-attempts", dialect.AgainHeader, dialect.AgainInHeader},
 			ResponseHeadersToAdd: []*corev3.HeaderValueOption{
 				overwrite("x-logos-model", "%CLUSTER_METADATA("+b.o.Namespace+":model)%"),
 				overwrite("x-logos-provider", "%CLUSTER_METADATA("+b.o.Namespace+":provider)%"),
 				overwrite("x-logos-attempts", "%UPSTREAM_REQUEST_ATTEMPT_COUNT%"),
+				overwrite("x-logos-attempts", "%DYNAMIC_METADATA("+dialect.AttemptsNamespace+":"+dialect.AttemptsMade+")%"),
 			},
 		}},
 	}
@@ -99,6 +102,38 @@ func (b *builder) callRoute(name string, match *routev3.RouteMatch) *routev3.Rou
 			},
 		}},
 	}
+}
+
+// plannedRoute takes calls whose decision has a plan: another attempt follows what the plan's headers name, and
+// answers that the upstream Lua filter marks. The first route of a call, by which its filters are chosen, is one
+// of the others, since nothing is decided then. They also serve decisions of a version without plans.
+func (b *builder) plannedRoute() *routev3.Route {
+	r := b.callRoute("planned", everything())
+	r.Match.DynamicMetadata = []*matcherv3.MetadataMatcher{{
+		Filter: b.o.Namespace, Path: []*matcherv3.MetadataMatcher_PathSegment{{Segment: &matcherv3.MetadataMatcher_PathSegment_Key{Key: dialect.PlanKey}}},
+		Value: &matcherv3.ValueMatcher{MatchPattern: &matcherv3.ValueMatcher_PresentMatch{PresentMatch: true}},
+	}}
+	action := r.GetRoute()
+	action.ClusterSpecifier = &routev3.RouteAction_WeightedClusters{WeightedClusters: nextCluster()}
+	policy := action.RetryPolicy
+	policy.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{BaseInterval: seconds(time.Millisecond), MaxInterval: seconds(time.Millisecond)}
+	policy.RetryOn, policy.RetriableStatusCodes = "retriable-headers", nil
+	policy.RetriableHeaders = []*routev3.HeaderMatcher{{Name: dialect.AgainHeader, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}}}
+	policy.RateLimitedRetryBackOff = &routev3.RetryPolicy_RateLimitedRetryBackOff{
+		// Beyond the maximum Envoy would wait for the usual milliseconds instead.
+		ResetHeaders: []*routev3.RetryPolicy_ResetHeader{{Name: dialect.AgainInHeader, Format: routev3.RetryPolicy_SECONDS}}, MaxInterval: seconds(b.o.MaxDuration),
+	}
+	return r
+}
+
+// nextCluster is what a header names, for the first attempt and then for every second: with each attempt Envoy takes
+// what it has not taken yet, and begins anew when it had both. Another one begins between attempts by chance, once in
+// a billion, and goes on from there.
+func nextCluster() *routev3.WeightedCluster {
+	return &routev3.WeightedCluster{Clusters: []*routev3.WeightedCluster_ClusterWeight{
+		{ClusterHeader: dialect.ClusterHeader, Weight: wrapperspb.UInt32(1_000_000_000)},
+		{Name: dialect.BetweenAttempts, Weight: wrapperspb.UInt32(1)},
+	}}
 }
 
 // adminRoute serves /logosdb on the data plane's port, as the original did.

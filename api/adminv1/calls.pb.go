@@ -220,10 +220,12 @@ type Call struct {
 	// What is paid for the call: a decimal number with its currency, or "unknown".
 	Cost     string     `protobuf:"bytes,22,opt,name=cost,proto3" json:"cost,omitempty"`
 	Attempts []*Attempt `protobuf:"bytes,23,rep,name=attempts,proto3" json:"attempts,omitempty"`
-	// Every deployment that was considered, in order, and why one was not used.
+	// Every deployment that was considered, in order, and why one was not used: the decision has more of it.
 	Candidates []*Candidate `protobuf:"bytes,24,rep,name=candidates,proto3" json:"candidates,omitempty"`
 	// Revision of the configuration that decided.
-	Revision      int64 `protobuf:"varint,25,opt,name=revision,proto3" json:"revision,omitempty"`
+	Revision int64 `protobuf:"varint,25,opt,name=revision,proto3" json:"revision,omitempty"`
+	// What was decided, and why; absent in lists.
+	Decision      *Decision `protobuf:"bytes,26,opt,name=decision,proto3" json:"decision,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -433,6 +435,13 @@ func (x *Call) GetRevision() int64 {
 	return 0
 }
 
+func (x *Call) GetDecision() *Decision {
+	if x != nil {
+		return x.Decision
+	}
+	return nil
+}
+
 // CallError is what the caller, or Envoy, was told.
 type CallError struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -512,8 +521,10 @@ type Attempt struct {
 	ProviderRequestId string `protobuf:"bytes,10,opt,name=provider_request_id,json=providerRequestId,proto3" json:"provider_request_id,omitempty"`
 	// Envoy's own words.
 	Detail string `protobuf:"bytes,11,opt,name=detail,proto3" json:"detail,omitempty"`
-	// Tokens by meter. Meters are disjoint: their sum counts nothing twice.
-	Meters        []*Meter `protobuf:"bytes,12,rep,name=meters,proto3" json:"meters,omitempty"`
+	// Meters are disjoint: their sum counts nothing twice.
+	Meters []*Meter `protobuf:"bytes,12,rep,name=meters,proto3" json:"meters,omitempty"`
+	// Like that of the call.
+	Cost          string `protobuf:"bytes,13,opt,name=cost,proto3" json:"cost,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -632,14 +643,25 @@ func (x *Attempt) GetMeters() []*Meter {
 	return nil
 }
 
-// Meter is a number of tokens of one sort.
+func (x *Attempt) GetCost() string {
+	if x != nil {
+		return x.Cost
+	}
+	return ""
+}
+
+// Meter is a quantity of one sort.
 type Meter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// input, cached_input, cache_write, output or reasoning.
+	// Tokens: input, cached_input, cache_write, cache_write_1h, audio_input, output, reasoning, audio_output. Others: image, request.
 	Meter    string `protobuf:"bytes,1,opt,name=meter,proto3" json:"meter,omitempty"`
 	Quantity int64  `protobuf:"varint,2,opt,name=quantity,proto3" json:"quantity,omitempty"`
 	// The provider did not report it.
-	Estimated     bool `protobuf:"varint,3,opt,name=estimated,proto3" json:"estimated,omitempty"`
+	Estimated bool `protobuf:"varint,3,opt,name=estimated,proto3" json:"estimated,omitempty"`
+	// A decimal number, or "unknown".
+	Cost string `protobuf:"bytes,4,opt,name=cost,proto3" json:"cost,omitempty"`
+	// Of the price that it was charged by; 0: it has none.
+	PriceVersion  int64 `protobuf:"varint,5,opt,name=price_version,json=priceVersion,proto3" json:"price_version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -693,6 +715,20 @@ func (x *Meter) GetEstimated() bool {
 		return x.Estimated
 	}
 	return false
+}
+
+func (x *Meter) GetCost() string {
+	if x != nil {
+		return x.Cost
+	}
+	return ""
+}
+
+func (x *Meter) GetPriceVersion() int64 {
+	if x != nil {
+		return x.PriceVersion
+	}
+	return 0
 }
 
 // Candidate is a deployment that was considered.
@@ -753,7 +789,7 @@ var File_logos_admin_v1_calls_proto protoreflect.FileDescriptor
 
 const file_logos_admin_v1_calls_proto_rawDesc = "" +
 	"\n" +
-	"\x1alogos/admin/v1/calls.proto\x12\x0elogos.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\".\n" +
+	"\x1alogos/admin/v1/calls.proto\x12\x0elogos.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1elogos/admin/v1/decisions.proto\".\n" +
 	"\x0eGetCallRequest\x12\x1c\n" +
 	"\x02id\x18\x01 \x01(\tB\f\xe2A\x01\x02\xbaH\x05r\x03\xb0\x01\x01R\x02id\"\x86\x01\n" +
 	"\x10ListCallsRequest\x12'\n" +
@@ -764,7 +800,7 @@ const file_logos_admin_v1_calls_proto_rawDesc = "" +
 	"\x06filter\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x06filter\"g\n" +
 	"\x11ListCallsResponse\x12*\n" +
 	"\x05calls\x18\x01 \x03(\v2\x14.logos.admin.v1.CallR\x05calls\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc8\x06\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfe\x06\n" +
 	"\x04Call\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x18\n" +
 	"\agateway\x18\x02 \x01(\tR\agateway\x120\n" +
@@ -798,11 +834,12 @@ const file_logos_admin_v1_calls_proto_rawDesc = "" +
 	"\n" +
 	"candidates\x18\x18 \x03(\v2\x19.logos.admin.v1.CandidateR\n" +
 	"candidates\x12\x1a\n" +
-	"\brevision\x18\x19 \x01(\x03R\brevision\"M\n" +
+	"\brevision\x18\x19 \x01(\x03R\brevision\x124\n" +
+	"\bdecision\x18\x1a \x01(\v2\x18.logos.admin.v1.DecisionR\bdecision\"M\n" +
 	"\tCallError\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x12\n" +
 	"\x04type\x18\x02 \x01(\tR\x04type\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\"\xbe\x03\n" +
+	"\amessage\x18\x03 \x01(\tR\amessage\"\xd2\x03\n" +
 	"\aAttempt\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x05R\x06number\x12#\n" +
 	"\rdeployment_id\x18\x02 \x01(\x03R\fdeploymentId\x12\x19\n" +
@@ -818,11 +855,14 @@ const file_logos_admin_v1_calls_proto_rawDesc = "" +
 	"\x13provider_request_id\x18\n" +
 	" \x01(\tR\x11providerRequestId\x12\x16\n" +
 	"\x06detail\x18\v \x01(\tR\x06detail\x12-\n" +
-	"\x06meters\x18\f \x03(\v2\x15.logos.admin.v1.MeterR\x06meters\"W\n" +
+	"\x06meters\x18\f \x03(\v2\x15.logos.admin.v1.MeterR\x06meters\x12\x12\n" +
+	"\x04cost\x18\r \x01(\tR\x04cost\"\x90\x01\n" +
 	"\x05Meter\x12\x14\n" +
 	"\x05meter\x18\x01 \x01(\tR\x05meter\x12\x1a\n" +
 	"\bquantity\x18\x02 \x01(\x03R\bquantity\x12\x1c\n" +
-	"\testimated\x18\x03 \x01(\bR\testimated\"L\n" +
+	"\testimated\x18\x03 \x01(\bR\testimated\x12\x12\n" +
+	"\x04cost\x18\x04 \x01(\tR\x04cost\x12#\n" +
+	"\rprice_version\x18\x05 \x01(\x03R\fpriceVersion\"L\n" +
 	"\tCandidate\x12#\n" +
 	"\rdeployment_id\x18\x01 \x01(\x03R\fdeploymentId\x12\x1a\n" +
 	"\bexcluded\x18\x02 \x01(\tR\bexcluded2\xd7\x01\n" +
@@ -854,6 +894,7 @@ var file_logos_admin_v1_calls_proto_goTypes = []any{
 	(*Candidate)(nil),             // 7: logos.admin.v1.Candidate
 	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
+	(*Decision)(nil),              // 10: logos.admin.v1.Decision
 }
 var file_logos_admin_v1_calls_proto_depIdxs = []int32{
 	3,  // 0: logos.admin.v1.ListCallsResponse.calls:type_name -> logos.admin.v1.Call
@@ -863,18 +904,19 @@ var file_logos_admin_v1_calls_proto_depIdxs = []int32{
 	4,  // 4: logos.admin.v1.Call.error:type_name -> logos.admin.v1.CallError
 	5,  // 5: logos.admin.v1.Call.attempts:type_name -> logos.admin.v1.Attempt
 	7,  // 6: logos.admin.v1.Call.candidates:type_name -> logos.admin.v1.Candidate
-	8,  // 7: logos.admin.v1.Attempt.start:type_name -> google.protobuf.Timestamp
-	9,  // 8: logos.admin.v1.Attempt.duration:type_name -> google.protobuf.Duration
-	6,  // 9: logos.admin.v1.Attempt.meters:type_name -> logos.admin.v1.Meter
-	0,  // 10: logos.admin.v1.CallService.GetCall:input_type -> logos.admin.v1.GetCallRequest
-	1,  // 11: logos.admin.v1.CallService.ListCalls:input_type -> logos.admin.v1.ListCallsRequest
-	3,  // 12: logos.admin.v1.CallService.GetCall:output_type -> logos.admin.v1.Call
-	2,  // 13: logos.admin.v1.CallService.ListCalls:output_type -> logos.admin.v1.ListCallsResponse
-	12, // [12:14] is the sub-list for method output_type
-	10, // [10:12] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	10, // 7: logos.admin.v1.Call.decision:type_name -> logos.admin.v1.Decision
+	8,  // 8: logos.admin.v1.Attempt.start:type_name -> google.protobuf.Timestamp
+	9,  // 9: logos.admin.v1.Attempt.duration:type_name -> google.protobuf.Duration
+	6,  // 10: logos.admin.v1.Attempt.meters:type_name -> logos.admin.v1.Meter
+	0,  // 11: logos.admin.v1.CallService.GetCall:input_type -> logos.admin.v1.GetCallRequest
+	1,  // 12: logos.admin.v1.CallService.ListCalls:input_type -> logos.admin.v1.ListCallsRequest
+	3,  // 13: logos.admin.v1.CallService.GetCall:output_type -> logos.admin.v1.Call
+	2,  // 14: logos.admin.v1.CallService.ListCalls:output_type -> logos.admin.v1.ListCallsResponse
+	13, // [13:15] is the sub-list for method output_type
+	11, // [11:13] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_logos_admin_v1_calls_proto_init() }
@@ -882,6 +924,7 @@ func file_logos_admin_v1_calls_proto_init() {
 	if File_logos_admin_v1_calls_proto != nil {
 		return
 	}
+	file_logos_admin_v1_decisions_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

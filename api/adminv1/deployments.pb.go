@@ -395,6 +395,8 @@ type Deployment struct {
 	MaxRequestsPerMinute int64 `protobuf:"varint,15,opt,name=max_requests_per_minute,json=maxRequestsPerMinute,proto3" json:"max_requests_per_minute,omitempty"`
 	// 0: not limited.
 	MaxTokensPerMinute int64 `protobuf:"varint,16,opt,name=max_tokens_per_minute,json=maxTokensPerMinute,proto3" json:"max_tokens_per_minute,omitempty"`
+	// It takes no further calls; those under way end as they would.
+	Drained bool `protobuf:"varint,17,opt,name=drained,proto3" json:"drained,omitempty"`
 	// For selectors and reports: at most 64.
 	Labels map[string]string `protobuf:"bytes,90,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Of the present state: send it with a change to be refused if somebody else was faster.
@@ -551,6 +553,13 @@ func (x *Deployment) GetMaxTokensPerMinute() int64 {
 	return 0
 }
 
+func (x *Deployment) GetDrained() bool {
+	if x != nil {
+		return x.Drained
+	}
+	return false
+}
+
 func (x *Deployment) GetLabels() map[string]string {
 	if x != nil {
 		return x.Labels
@@ -627,7 +636,7 @@ const file_logos_admin_v1_deployments_proto_rawDesc = "" +
 	"updateMask\"S\n" +
 	"\x17DeleteDeploymentRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xab\t\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xc5\t\n" +
 	"\n" +
 	"Deployment\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12\x1c\n" +
@@ -651,7 +660,8 @@ const file_logos_admin_v1_deployments_proto_rawDesc = "" +
 	"\fmax_parallel\x18\x0e \x01(\x05B\v\xbaH\b\x1a\x06\x18\xc0\x84=(\x00R\vmaxParallel\x12D\n" +
 	"\x17max_requests_per_minute\x18\x0f \x01(\x03B\r\xbaH\n" +
 	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x14maxRequestsPerMinute\x12A\n" +
-	"\x15max_tokens_per_minute\x18\x10 \x01(\x03B\x0e\xbaH\v\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00R\x12maxTokensPerMinute\x12t\n" +
+	"\x15max_tokens_per_minute\x18\x10 \x01(\x03B\x0e\xbaH\v\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00R\x12maxTokensPerMinute\x12\x18\n" +
+	"\adrained\x18\x11 \x01(\bR\adrained\x12t\n" +
 	"\x06labels\x18Z \x03(\v2&.logos.admin.v1.Deployment.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03\x18\x80\x02R\x06labels\x12\x1b\n" +
 	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12\x16\n" +
 	"\x03uid\x18\\ \x01(\tB\x04\xe2A\x01\x03R\x03uid\x12A\n" +

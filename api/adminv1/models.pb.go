@@ -380,6 +380,10 @@ type Model struct {
 	Quality *float64 `protobuf:"fixed64,6,opt,name=quality,proto3,oneof" json:"quality,omitempty"`
 	// Declared, from 0 to 1; absent: not known.
 	Accuracy *float64 `protobuf:"fixed64,7,opt,name=accuracy,proto3,oneof" json:"accuracy,omitempty"`
+	// By task: `code`, or a name of the settings' task_matchers. Declared, from 0 to 1.
+	TaskQuality map[string]float64 `protobuf:"bytes,8,rep,name=task_quality,json=taskQuality,proto3" json:"task_quality,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// Likewise of accuracy.
+	TaskAccuracy map[string]float64 `protobuf:"bytes,9,rep,name=task_accuracy,json=taskAccuracy,proto3" json:"task_accuracy,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
 	// For selectors and reports: at most 64.
 	Labels map[string]string `protobuf:"bytes,90,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Of the present state: send it with a change to be refused if somebody else was faster.
@@ -473,6 +477,20 @@ func (x *Model) GetAccuracy() float64 {
 	return 0
 }
 
+func (x *Model) GetTaskQuality() map[string]float64 {
+	if x != nil {
+		return x.TaskQuality
+	}
+	return nil
+}
+
+func (x *Model) GetTaskAccuracy() map[string]float64 {
+	if x != nil {
+		return x.TaskAccuracy
+	}
+	return nil
+}
+
 func (x *Model) GetLabels() map[string]string {
 	if x != nil {
 		return x.Labels
@@ -545,7 +563,7 @@ const file_logos_admin_v1_models_proto_rawDesc = "" +
 	"updateMask\"N\n" +
 	"\x12DeleteModelRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\x9e\x06\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xb4\t\n" +
 	"\x05Model\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12\"\n" +
 	"\x04name\x18\x02 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05 \x01(\x80\x02R\x04name\x12$\n" +
@@ -554,7 +572,9 @@ const file_logos_admin_v1_models_proto_rawDesc = "" +
 	"\x0econtext_window\x18\x05 \x01(\x03B\r\xbaH\n" +
 	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\rcontextWindow\x126\n" +
 	"\aquality\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\aquality\x88\x01\x01\x128\n" +
-	"\baccuracy\x18\a \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\baccuracy\x88\x01\x01\x12o\n" +
+	"\baccuracy\x18\a \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\baccuracy\x88\x01\x01\x12\x86\x01\n" +
+	"\ftask_quality\x18\b \x03(\v2&.logos.admin.v1.Model.TaskQualityEntryB;\xbaH8\x9a\x015\x10@\"\x1br\x192\x17^[a-z][a-z0-9_-]{0,62}$*\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\vtaskQuality\x12\x89\x01\n" +
+	"\rtask_accuracy\x18\t \x03(\v2'.logos.admin.v1.Model.TaskAccuracyEntryB;\xbaH8\x9a\x015\x10@\"\x1br\x192\x17^[a-z][a-z0-9_-]{0,62}$*\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\ftaskAccuracy\x12o\n" +
 	"\x06labels\x18Z \x03(\v2!.logos.admin.v1.Model.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03\x18\x80\x02R\x06labels\x12\x1b\n" +
 	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12\x16\n" +
 	"\x03uid\x18\\ \x01(\tB\x04\xe2A\x01\x03R\x03uid\x12A\n" +
@@ -563,7 +583,13 @@ const file_logos_admin_v1_models_proto_rawDesc = "" +
 	"\vupdate_time\x18^ \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
 	"updateTime\x12A\n" +
 	"\vdelete_time\x18_ \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
-	"deleteTime\x1a9\n" +
+	"deleteTime\x1a>\n" +
+	"\x10TaskQualityEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a?\n" +
+	"\x11TaskAccuracyEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\n" +
@@ -590,7 +616,7 @@ func file_logos_admin_v1_models_proto_rawDescGZIP() []byte {
 	return file_logos_admin_v1_models_proto_rawDescData
 }
 
-var file_logos_admin_v1_models_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_logos_admin_v1_models_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_logos_admin_v1_models_proto_goTypes = []any{
 	(*GetModelRequest)(nil),       // 0: logos.admin.v1.GetModelRequest
 	(*ListModelsRequest)(nil),     // 1: logos.admin.v1.ListModelsRequest
@@ -599,34 +625,38 @@ var file_logos_admin_v1_models_proto_goTypes = []any{
 	(*UpdateModelRequest)(nil),    // 4: logos.admin.v1.UpdateModelRequest
 	(*DeleteModelRequest)(nil),    // 5: logos.admin.v1.DeleteModelRequest
 	(*Model)(nil),                 // 6: logos.admin.v1.Model
-	nil,                           // 7: logos.admin.v1.Model.LabelsEntry
-	(*fieldmaskpb.FieldMask)(nil), // 8: google.protobuf.FieldMask
-	(*timestamppb.Timestamp)(nil), // 9: google.protobuf.Timestamp
+	nil,                           // 7: logos.admin.v1.Model.TaskQualityEntry
+	nil,                           // 8: logos.admin.v1.Model.TaskAccuracyEntry
+	nil,                           // 9: logos.admin.v1.Model.LabelsEntry
+	(*fieldmaskpb.FieldMask)(nil), // 10: google.protobuf.FieldMask
+	(*timestamppb.Timestamp)(nil), // 11: google.protobuf.Timestamp
 }
 var file_logos_admin_v1_models_proto_depIdxs = []int32{
 	6,  // 0: logos.admin.v1.ListModelsResponse.models:type_name -> logos.admin.v1.Model
 	6,  // 1: logos.admin.v1.CreateModelRequest.model:type_name -> logos.admin.v1.Model
 	6,  // 2: logos.admin.v1.UpdateModelRequest.model:type_name -> logos.admin.v1.Model
-	8,  // 3: logos.admin.v1.UpdateModelRequest.update_mask:type_name -> google.protobuf.FieldMask
-	7,  // 4: logos.admin.v1.Model.labels:type_name -> logos.admin.v1.Model.LabelsEntry
-	9,  // 5: logos.admin.v1.Model.create_time:type_name -> google.protobuf.Timestamp
-	9,  // 6: logos.admin.v1.Model.update_time:type_name -> google.protobuf.Timestamp
-	9,  // 7: logos.admin.v1.Model.delete_time:type_name -> google.protobuf.Timestamp
-	0,  // 8: logos.admin.v1.ModelService.GetModel:input_type -> logos.admin.v1.GetModelRequest
-	1,  // 9: logos.admin.v1.ModelService.ListModels:input_type -> logos.admin.v1.ListModelsRequest
-	3,  // 10: logos.admin.v1.ModelService.CreateModel:input_type -> logos.admin.v1.CreateModelRequest
-	4,  // 11: logos.admin.v1.ModelService.UpdateModel:input_type -> logos.admin.v1.UpdateModelRequest
-	5,  // 12: logos.admin.v1.ModelService.DeleteModel:input_type -> logos.admin.v1.DeleteModelRequest
-	6,  // 13: logos.admin.v1.ModelService.GetModel:output_type -> logos.admin.v1.Model
-	2,  // 14: logos.admin.v1.ModelService.ListModels:output_type -> logos.admin.v1.ListModelsResponse
-	6,  // 15: logos.admin.v1.ModelService.CreateModel:output_type -> logos.admin.v1.Model
-	6,  // 16: logos.admin.v1.ModelService.UpdateModel:output_type -> logos.admin.v1.Model
-	6,  // 17: logos.admin.v1.ModelService.DeleteModel:output_type -> logos.admin.v1.Model
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	10, // 3: logos.admin.v1.UpdateModelRequest.update_mask:type_name -> google.protobuf.FieldMask
+	7,  // 4: logos.admin.v1.Model.task_quality:type_name -> logos.admin.v1.Model.TaskQualityEntry
+	8,  // 5: logos.admin.v1.Model.task_accuracy:type_name -> logos.admin.v1.Model.TaskAccuracyEntry
+	9,  // 6: logos.admin.v1.Model.labels:type_name -> logos.admin.v1.Model.LabelsEntry
+	11, // 7: logos.admin.v1.Model.create_time:type_name -> google.protobuf.Timestamp
+	11, // 8: logos.admin.v1.Model.update_time:type_name -> google.protobuf.Timestamp
+	11, // 9: logos.admin.v1.Model.delete_time:type_name -> google.protobuf.Timestamp
+	0,  // 10: logos.admin.v1.ModelService.GetModel:input_type -> logos.admin.v1.GetModelRequest
+	1,  // 11: logos.admin.v1.ModelService.ListModels:input_type -> logos.admin.v1.ListModelsRequest
+	3,  // 12: logos.admin.v1.ModelService.CreateModel:input_type -> logos.admin.v1.CreateModelRequest
+	4,  // 13: logos.admin.v1.ModelService.UpdateModel:input_type -> logos.admin.v1.UpdateModelRequest
+	5,  // 14: logos.admin.v1.ModelService.DeleteModel:input_type -> logos.admin.v1.DeleteModelRequest
+	6,  // 15: logos.admin.v1.ModelService.GetModel:output_type -> logos.admin.v1.Model
+	2,  // 16: logos.admin.v1.ModelService.ListModels:output_type -> logos.admin.v1.ListModelsResponse
+	6,  // 17: logos.admin.v1.ModelService.CreateModel:output_type -> logos.admin.v1.Model
+	6,  // 18: logos.admin.v1.ModelService.UpdateModel:output_type -> logos.admin.v1.Model
+	6,  // 19: logos.admin.v1.ModelService.DeleteModel:output_type -> logos.admin.v1.Model
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_logos_admin_v1_models_proto_init() }
@@ -641,7 +671,7 @@ func file_logos_admin_v1_models_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logos_admin_v1_models_proto_rawDesc), len(file_logos_admin_v1_models_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -131,6 +131,8 @@ type Settings struct {
 	UnknownLineRetentionDays int32 `protobuf:"varint,5,opt,name=unknown_line_retention_days,json=unknownLineRetentionDays,proto3" json:"unknown_line_retention_days,omitempty"`
 	// How long the link works that hands a key over.
 	ClaimLifetime *durationpb.Duration `protobuf:"bytes,6,opt,name=claim_lifetime,json=claimLifetime,proto3" json:"claim_lifetime,omitempty"`
+	// What recognises tasks in what requests say, for policies: at most 64, with 256 keywords and 8 patterns together.
+	TaskMatchers []*TaskMatcher `protobuf:"bytes,7,rep,name=task_matchers,json=taskMatchers,proto3" json:"task_matchers,omitempty"`
 	// Of the present state: send it with a change to be refused if somebody else was faster.
 	Etag          string                 `protobuf:"bytes,91,opt,name=etag,proto3" json:"etag,omitempty"`
 	UpdateTime    *timestamppb.Timestamp `protobuf:"bytes,94,opt,name=update_time,json=updateTime,proto3" json:"update_time,omitempty"`
@@ -210,6 +212,13 @@ func (x *Settings) GetClaimLifetime() *durationpb.Duration {
 	return nil
 }
 
+func (x *Settings) GetTaskMatchers() []*TaskMatcher {
+	if x != nil {
+		return x.TaskMatchers
+	}
+	return nil
+}
+
 func (x *Settings) GetEtag() string {
 	if x != nil {
 		return x.Etag
@@ -220,6 +229,79 @@ func (x *Settings) GetEtag() string {
 func (x *Settings) GetUpdateTime() *timestamppb.Timestamp {
 	if x != nil {
 		return x.UpdateTime
+	}
+	return nil
+}
+
+// TaskMatcher recognises a task in the text of a request, without a model. It looks at a bounded part of the text.
+type TaskMatcher struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the task: what policies speak of, and what models declare.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// It looks in the system prompt instead of what the user says.
+	System bool `protobuf:"varint,2,opt,name=system,proto3" json:"system,omitempty"`
+	// Words and phrases, in any case, that stand by themselves.
+	Keywords []string `protobuf:"bytes,3,rep,name=keywords,proto3" json:"keywords,omitempty"`
+	// RE2.
+	Patterns      []string `protobuf:"bytes,4,rep,name=patterns,proto3" json:"patterns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskMatcher) Reset() {
+	*x = TaskMatcher{}
+	mi := &file_logos_admin_v1_settings_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskMatcher) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskMatcher) ProtoMessage() {}
+
+func (x *TaskMatcher) ProtoReflect() protoreflect.Message {
+	mi := &file_logos_admin_v1_settings_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskMatcher.ProtoReflect.Descriptor instead.
+func (*TaskMatcher) Descriptor() ([]byte, []int) {
+	return file_logos_admin_v1_settings_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TaskMatcher) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *TaskMatcher) GetSystem() bool {
+	if x != nil {
+		return x.System
+	}
+	return false
+}
+
+func (x *TaskMatcher) GetKeywords() []string {
+	if x != nil {
+		return x.Keywords
+	}
+	return nil
+}
+
+func (x *TaskMatcher) GetPatterns() []string {
+	if x != nil {
+		return x.Patterns
 	}
 	return nil
 }
@@ -236,7 +318,7 @@ type EraseEndUserRequest struct {
 
 func (x *EraseEndUserRequest) Reset() {
 	*x = EraseEndUserRequest{}
-	mi := &file_logos_admin_v1_settings_proto_msgTypes[3]
+	mi := &file_logos_admin_v1_settings_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -248,7 +330,7 @@ func (x *EraseEndUserRequest) String() string {
 func (*EraseEndUserRequest) ProtoMessage() {}
 
 func (x *EraseEndUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_settings_proto_msgTypes[3]
+	mi := &file_logos_admin_v1_settings_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -261,7 +343,7 @@ func (x *EraseEndUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseEndUserRequest.ProtoReflect.Descriptor instead.
 func (*EraseEndUserRequest) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_settings_proto_rawDescGZIP(), []int{3}
+	return file_logos_admin_v1_settings_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *EraseEndUserRequest) GetProjectId() int64 {
@@ -289,7 +371,7 @@ type EraseEndUserResponse struct {
 
 func (x *EraseEndUserResponse) Reset() {
 	*x = EraseEndUserResponse{}
-	mi := &file_logos_admin_v1_settings_proto_msgTypes[4]
+	mi := &file_logos_admin_v1_settings_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +383,7 @@ func (x *EraseEndUserResponse) String() string {
 func (*EraseEndUserResponse) ProtoMessage() {}
 
 func (x *EraseEndUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_settings_proto_msgTypes[4]
+	mi := &file_logos_admin_v1_settings_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +396,7 @@ func (x *EraseEndUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseEndUserResponse.ProtoReflect.Descriptor instead.
 func (*EraseEndUserResponse) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_settings_proto_rawDescGZIP(), []int{4}
+	return file_logos_admin_v1_settings_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *EraseEndUserResponse) GetCalls() int64 {
@@ -334,7 +416,7 @@ type EraseSourceAddressRequest struct {
 
 func (x *EraseSourceAddressRequest) Reset() {
 	*x = EraseSourceAddressRequest{}
-	mi := &file_logos_admin_v1_settings_proto_msgTypes[5]
+	mi := &file_logos_admin_v1_settings_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -346,7 +428,7 @@ func (x *EraseSourceAddressRequest) String() string {
 func (*EraseSourceAddressRequest) ProtoMessage() {}
 
 func (x *EraseSourceAddressRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_settings_proto_msgTypes[5]
+	mi := &file_logos_admin_v1_settings_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -359,7 +441,7 @@ func (x *EraseSourceAddressRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseSourceAddressRequest.ProtoReflect.Descriptor instead.
 func (*EraseSourceAddressRequest) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_settings_proto_rawDescGZIP(), []int{5}
+	return file_logos_admin_v1_settings_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *EraseSourceAddressRequest) GetAddress() string {
@@ -380,7 +462,7 @@ type EraseSourceAddressResponse struct {
 
 func (x *EraseSourceAddressResponse) Reset() {
 	*x = EraseSourceAddressResponse{}
-	mi := &file_logos_admin_v1_settings_proto_msgTypes[6]
+	mi := &file_logos_admin_v1_settings_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +474,7 @@ func (x *EraseSourceAddressResponse) String() string {
 func (*EraseSourceAddressResponse) ProtoMessage() {}
 
 func (x *EraseSourceAddressResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_settings_proto_msgTypes[6]
+	mi := &file_logos_admin_v1_settings_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +487,7 @@ func (x *EraseSourceAddressResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EraseSourceAddressResponse.ProtoReflect.Descriptor instead.
 func (*EraseSourceAddressResponse) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_settings_proto_rawDescGZIP(), []int{6}
+	return file_logos_admin_v1_settings_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *EraseSourceAddressResponse) GetAuditEvents() int64 {
@@ -425,17 +507,23 @@ const file_logos_admin_v1_settings_proto_rawDesc = "" +
 	"\bsettings\x18\x01 \x01(\v2\x18.logos.admin.v1.SettingsB\n" +
 	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\bsettings\x12;\n" +
 	"\vupdate_mask\x18\x02 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
-	"updateMask\"\xf8\x03\n" +
+	"updateMask\"\xc4\x04\n" +
 	"\bSettings\x127\n" +
 	"\fegress_hosts\x18\x01 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x90N\x18\x01\"\ar\x05 \x01(\x80\x02R\vegressHosts\x126\n" +
 	"\fegress_cidrs\x18\x02 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\xe8\a\x18\x01\"\x06r\x04\x10\x01\x18@R\vegressCidrs\x12;\n" +
 	"\x13call_retention_days\x18\x03 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x00R\x11callRetentionDays\x12=\n" +
 	"\x14audit_retention_days\x18\x04 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x00R\x12auditRetentionDays\x12J\n" +
 	"\x1bunknown_line_retention_days\x18\x05 \x01(\x05B\v\xbaH\b\x1a\x06\x18\x94\x9d\x02(\x00R\x18unknownLineRetentionDays\x12S\n" +
-	"\x0eclaim_lifetime\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x05\b\x80\xe7\x84\x0f2\x02\b<R\rclaimLifetime\x12\x1b\n" +
+	"\x0eclaim_lifetime\x18\x06 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x05\b\x80\xe7\x84\x0f2\x02\b<R\rclaimLifetime\x12J\n" +
+	"\rtask_matchers\x18\a \x03(\v2\x1b.logos.admin.v1.TaskMatcherB\b\xbaH\x05\x92\x01\x02\x10@R\ftaskMatchers\x12\x1b\n" +
 	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12A\n" +
 	"\vupdate_time\x18^ \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
-	"updateTime\"e\n" +
+	"updateTime\"\xc0\x01\n" +
+	"\vTaskMatcher\x126\n" +
+	"\x04name\x18\x01 \x01(\tB\"\xe2A\x01\x02\xbaH\x1br\x192\x17^[a-z][a-z0-9_-]{0,62}$R\x04name\x12\x16\n" +
+	"\x06system\x18\x02 \x01(\bR\x06system\x120\n" +
+	"\bkeywords\x18\x03 \x03(\tB\x14\xbaH\x11\x92\x01\x0e\x10\x80\x02\x18\x01\"\ar\x05 \x01(\x80\x02R\bkeywords\x12/\n" +
+	"\bpatterns\x18\x04 \x03(\tB\x13\xbaH\x10\x92\x01\r\x10\b\x18\x01\"\ar\x05 \x01(\x80\x02R\bpatterns\"e\n" +
 	"\x13EraseEndUserRequest\x12*\n" +
 	"\n" +
 	"project_id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\tprojectId\x12\"\n" +
@@ -464,37 +552,39 @@ func file_logos_admin_v1_settings_proto_rawDescGZIP() []byte {
 	return file_logos_admin_v1_settings_proto_rawDescData
 }
 
-var file_logos_admin_v1_settings_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_logos_admin_v1_settings_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_logos_admin_v1_settings_proto_goTypes = []any{
 	(*GetSettingsRequest)(nil),         // 0: logos.admin.v1.GetSettingsRequest
 	(*UpdateSettingsRequest)(nil),      // 1: logos.admin.v1.UpdateSettingsRequest
 	(*Settings)(nil),                   // 2: logos.admin.v1.Settings
-	(*EraseEndUserRequest)(nil),        // 3: logos.admin.v1.EraseEndUserRequest
-	(*EraseEndUserResponse)(nil),       // 4: logos.admin.v1.EraseEndUserResponse
-	(*EraseSourceAddressRequest)(nil),  // 5: logos.admin.v1.EraseSourceAddressRequest
-	(*EraseSourceAddressResponse)(nil), // 6: logos.admin.v1.EraseSourceAddressResponse
-	(*fieldmaskpb.FieldMask)(nil),      // 7: google.protobuf.FieldMask
-	(*durationpb.Duration)(nil),        // 8: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 9: google.protobuf.Timestamp
+	(*TaskMatcher)(nil),                // 3: logos.admin.v1.TaskMatcher
+	(*EraseEndUserRequest)(nil),        // 4: logos.admin.v1.EraseEndUserRequest
+	(*EraseEndUserResponse)(nil),       // 5: logos.admin.v1.EraseEndUserResponse
+	(*EraseSourceAddressRequest)(nil),  // 6: logos.admin.v1.EraseSourceAddressRequest
+	(*EraseSourceAddressResponse)(nil), // 7: logos.admin.v1.EraseSourceAddressResponse
+	(*fieldmaskpb.FieldMask)(nil),      // 8: google.protobuf.FieldMask
+	(*durationpb.Duration)(nil),        // 9: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 10: google.protobuf.Timestamp
 }
 var file_logos_admin_v1_settings_proto_depIdxs = []int32{
-	2, // 0: logos.admin.v1.UpdateSettingsRequest.settings:type_name -> logos.admin.v1.Settings
-	7, // 1: logos.admin.v1.UpdateSettingsRequest.update_mask:type_name -> google.protobuf.FieldMask
-	8, // 2: logos.admin.v1.Settings.claim_lifetime:type_name -> google.protobuf.Duration
-	9, // 3: logos.admin.v1.Settings.update_time:type_name -> google.protobuf.Timestamp
-	0, // 4: logos.admin.v1.SettingsService.GetSettings:input_type -> logos.admin.v1.GetSettingsRequest
-	1, // 5: logos.admin.v1.SettingsService.UpdateSettings:input_type -> logos.admin.v1.UpdateSettingsRequest
-	3, // 6: logos.admin.v1.SettingsService.EraseEndUser:input_type -> logos.admin.v1.EraseEndUserRequest
-	5, // 7: logos.admin.v1.SettingsService.EraseSourceAddress:input_type -> logos.admin.v1.EraseSourceAddressRequest
-	2, // 8: logos.admin.v1.SettingsService.GetSettings:output_type -> logos.admin.v1.Settings
-	2, // 9: logos.admin.v1.SettingsService.UpdateSettings:output_type -> logos.admin.v1.Settings
-	4, // 10: logos.admin.v1.SettingsService.EraseEndUser:output_type -> logos.admin.v1.EraseEndUserResponse
-	6, // 11: logos.admin.v1.SettingsService.EraseSourceAddress:output_type -> logos.admin.v1.EraseSourceAddressResponse
-	8, // [8:12] is the sub-list for method output_type
-	4, // [4:8] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	2,  // 0: logos.admin.v1.UpdateSettingsRequest.settings:type_name -> logos.admin.v1.Settings
+	8,  // 1: logos.admin.v1.UpdateSettingsRequest.update_mask:type_name -> google.protobuf.FieldMask
+	9,  // 2: logos.admin.v1.Settings.claim_lifetime:type_name -> google.protobuf.Duration
+	3,  // 3: logos.admin.v1.Settings.task_matchers:type_name -> logos.admin.v1.TaskMatcher
+	10, // 4: logos.admin.v1.Settings.update_time:type_name -> google.protobuf.Timestamp
+	0,  // 5: logos.admin.v1.SettingsService.GetSettings:input_type -> logos.admin.v1.GetSettingsRequest
+	1,  // 6: logos.admin.v1.SettingsService.UpdateSettings:input_type -> logos.admin.v1.UpdateSettingsRequest
+	4,  // 7: logos.admin.v1.SettingsService.EraseEndUser:input_type -> logos.admin.v1.EraseEndUserRequest
+	6,  // 8: logos.admin.v1.SettingsService.EraseSourceAddress:input_type -> logos.admin.v1.EraseSourceAddressRequest
+	2,  // 9: logos.admin.v1.SettingsService.GetSettings:output_type -> logos.admin.v1.Settings
+	2,  // 10: logos.admin.v1.SettingsService.UpdateSettings:output_type -> logos.admin.v1.Settings
+	5,  // 11: logos.admin.v1.SettingsService.EraseEndUser:output_type -> logos.admin.v1.EraseEndUserResponse
+	7,  // 12: logos.admin.v1.SettingsService.EraseSourceAddress:output_type -> logos.admin.v1.EraseSourceAddressResponse
+	9,  // [9:13] is the sub-list for method output_type
+	5,  // [5:9] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_logos_admin_v1_settings_proto_init() }
@@ -508,7 +598,7 @@ func file_logos_admin_v1_settings_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logos_admin_v1_settings_proto_rawDesc), len(file_logos_admin_v1_settings_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -18,6 +18,7 @@ import (
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api"
+	"github.com/ls1intum/edutelligence/logos/ext_proc"
 	"github.com/ls1intum/edutelligence/logos/probe"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
@@ -25,7 +26,7 @@ import (
 // serveAdmin serves the admin port until ctx ends.
 func (g *gateway) serveAdmin(ctx context.Context, listener net.Listener) error {
 	prober := probe.New(g.force.config, g.egress, g.xds, &g.probes, records{g.store}, g.settings.dataPlane())
-	calls, err := api.NewHandler(g.service, prober, g.token, g.settings.dataURL(), g.log, g.registry)
+	calls, err := api.NewHandler(g.service, prober, explainer{g.decider}, g.token, g.settings.dataURL(), g.log, g.registry)
 	if err != nil {
 		return err
 	}
@@ -76,6 +77,14 @@ func (r records) Call(ctx context.Context, id logos.CallID) (*logos.Call, error)
 	return r.Store.Call(ctx, store.Scope{}, id)
 }
 
+// explainer decides calls by the code that decides those that are made.
+type explainer struct{ *extproc.Server }
+
+// Explain decides a call and sends nothing.
+func (e explainer) Explain(ctx context.Context, c api.ExplainedCall) (*logos.Decision, error) {
+	return e.Server.Explain(ctx, extproc.ExplainRequest(c))
+}
+
 // readyz is 200 when the database is migrated and Envoy has accepted and warmed the configuration.
 func (g *gateway) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
@@ -120,8 +129,8 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.loaded, nil // the last good one, if the files are being replaced
 }
 
-// health asks the serve beside it, for images that have no other program.
-func health(ctx context.Context, s *settings, _ *zap.Logger) error {
+// askHealth asks the serve beside it, for images that have no other program.
+func askHealth(ctx context.Context, s *settings, _ *zap.Logger) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	status, _, err := get(ctx, s, "/healthz")

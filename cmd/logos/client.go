@@ -47,25 +47,43 @@ func (c *client) call(ctx context.Context, method, path string, in, out proto.Me
 		}
 		body = bytes.NewReader(text)
 	}
+	text, err := c.do(ctx, method, path, "application/json", body)
+	if err != nil {
+		return err
+	}
+	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, out)
+}
+
+// copy writes what is at a path, in a type.
+func (c *client) copy(ctx context.Context, path, accept string, out io.Writer) error {
+	text, err := c.do(ctx, http.MethodGet, path, accept, nil)
+	if err == nil {
+		_, err = out.Write(text)
+	}
+	return err
+}
+
+func (c *client) do(ctx context.Context, method, path, accept string, body io.Reader) ([]byte, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
 	if err != nil {
-		return finalError{fmt.Errorf("LOGOS_ADMIN_URL: %w", err)}
+		return nil, finalError{fmt.Errorf("LOGOS_ADMIN_URL: %w", err)}
 	}
 	r.Header.Set("Authorization", "Bearer "+c.key)
 	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept", accept)
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return fmt.Errorf("call the admin API at %s (LOGOS_ADMIN_URL): %w", c.url, errors.Unwrap(err))
+		return nil, fmt.Errorf("call the admin API at %s (LOGOS_ADMIN_URL): %w", c.url, errors.Unwrap(err))
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, maxDeclared))
 	if err != nil {
-		return fmt.Errorf("read the answer of the admin API: %w", err)
+		return nil, fmt.Errorf("read the answer of the admin API: %w", err)
 	}
 	if resp.StatusCode != http.StatusOK {
 		var status struct{ Message string }
 		_ = json.Unmarshal(text, &status) // what is not JSON has no message
-		return finalError{fmt.Errorf("the gateway answers %s: %s", resp.Status, status.Message)}
+		return nil, finalError{fmt.Errorf("the gateway answers %s: %s", resp.Status, status.Message)}
 	}
-	return protojson.UnmarshalOptions{DiscardUnknown: true}.Unmarshal(text, out)
+	return text, nil
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,6 +36,16 @@ const usage = `Usage: logos <command>
   rekey                 put the database under the first of several master keys
   apply -f FILE         make the resources what a file says; --dry-run shows what would change
   export                write all resources as such a file
+  prices import FILE    take prices from LiteLLM's or genai-prices' list, or with --builtin from the one that is built in;
+                        --dry-run shows what would change, --approve also does what waits for a person
+  prices set            say what a provider charges: --provider, --model, --currency, --input, --output…
+  prices unpriced       show which deployments have no price, and how to give them one
+  usage [--by team,model] [--month 2026-11] [--csv | --json]
+                        what calls used and cost
+  ledger verify [--from DAY] [--to DAY]
+                        say by the exit code whether records, adjustments and totals add up
+  ledger rerate --from DAY --to DAY [--provider NAME] [--model NAME] [--reason TEXT] --dry-run | --yes
+                        rate calls again by the present prices, and add the differences
   backup --to FILE      write the database and what this gateway has not stored yet into one file
   restore --from FILE   fill an empty database and data directory from such a file
   health                say by the exit code whether the serve beside it answers
@@ -55,6 +66,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprint(stderr, usage)
 		return exitUsage
 	}
+	args = withSubcommand(args)
 	flags := flag.NewFlagSet(args[0], flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.Usage = func() { fmt.Fprint(stderr, usage) }
@@ -79,6 +91,18 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitUsage
 	}
 	return start(args[0], do, stderr)
+}
+
+// withSubcommand makes the two words of a command one, and the file behind them a flag.
+func withSubcommand(args []string) []string {
+	if args[0] != "prices" && args[0] != "ledger" || len(args) < 2 {
+		return args
+	}
+	out := []string{args[0] + " " + args[1]}
+	if args[0] == "prices" && len(args) > 2 && !strings.HasPrefix(args[2], "-") {
+		out = append(out, "-f")
+	}
+	return append(out, args[2:]...)
 }
 
 // A command is what runs under a name, once its flags are parsed.
@@ -119,8 +143,17 @@ func find(name string, flags *flag.FlagSet, stdout io.Writer) command {
 		return func(ctx context.Context, _ *settings, _ *zap.Logger) error { return d.apply(ctx, os.Stdin, stdout) }
 	case "export":
 		return func(ctx context.Context, _ *settings, _ *zap.Logger) error { return export(ctx, stdout) }
+	case "usage":
+		return usageCommand(flags, stdout)
+	case "ledger verify":
+		return verifyCommand(flags, stdout)
+	case "ledger rerate":
+		return rerateCommand(flags, stdout)
 	case "health":
-		return health
+		return askHealth
+	}
+	if what, ok := strings.CutPrefix(name, "prices "); ok {
+		return findPrices(what, flags, stdout)
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/ls1intum/edutelligence/logos/egress"
 	"github.com/ls1intum/edutelligence/logos/envoy"
 	"github.com/ls1intum/edutelligence/logos/ext_proc"
+	"github.com/ls1intum/edutelligence/logos/health"
 	"github.com/ls1intum/edutelligence/logos/inflight"
 	"github.com/ls1intum/edutelligence/logos/policy"
 	"github.com/ls1intum/edutelligence/logos/sql"
@@ -52,8 +53,10 @@ type gateway struct {
 	calls    *inflight.Calls
 	envoy    *envoy.Admin
 	egress   *egress.Book
+	health   *health.Monitor
 	xds      *xds.Server
 	probes   extproc.Probes
+	decider  *extproc.Server
 	force    *force
 	seeded   atomic.Bool // the demo is there, if it shall be
 	token    api.SetupToken
@@ -86,6 +89,7 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 	defer g.envoy.Close()
 	g.egress = egress.NewBook(net.DefaultResolver, []string{s.listen, s.adminListen, s.envoyAdmin},
 		egress.Options{Linger: s.maxCall, File: filepath.Join(s.runDir, addressesFile)}, log, g.registry)
+	g.health = health.New(s.firstByte, log, g.registry)
 	g.xds = xds.NewServer(g.xdsOptions(), g.envoy, g.calls.Uses, log, g.registry)
 	g.service = api.NewService(g.store, g.force.wait, g.egress)
 	return g.run(ctx)
@@ -118,7 +122,7 @@ func (g *gateway) xdsOptions() xds.Options {
 		MaxBodyBytes: s.maxBody, MaxResponseBytes: s.maxResponse,
 		FirstByteTimeout: s.firstByte, IdleTimeout: s.idle, MaxDuration: s.maxCall,
 		CAFile: s.caFile, CertFile: s.certFile, KeyFile: s.keyFile,
-		CallFormat: accesslog.CallFormat(extproc.Namespace + ":" + extproc.DecisionKey), AttemptFormat: accesslog.AttemptFormat(),
+		CallFormat: accesslog.CallFormat(extproc.Namespace + ":" + extproc.DecisionKey), AttemptFormat: accesslog.AttemptFormat(), LiveFormat: accesslog.LiveFormat(),
 		StreamFields: dialect.StreamFields(), StreamKinds: dialect.StreamKinds(), AnswerFields: dialect.AnswerFields(),
 		NumberNamespace: accesslog.NumberNamespace, TextNamespace: accesslog.TextNamespace,
 		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader, SourceHeader: extproc.SourceHeader,
@@ -142,16 +146,19 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 	defer servers.close()
 	parts, ctx := errgroup.WithContext(ctx)
-	reader := accesslog.New(g.settings.runDir, id, newRatingStore(g.store, g.force, g.registry), g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate}, g.log, g.registry)
+	reader := accesslog.New(g.settings.runDir, id, newRatingStore(g.store, g.force, g.registry), g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate, Settled: g.settled}, g.log, g.registry)
 	watcher := store.NewWatcher(g.store, g.registry)
 	parts.Go(func() error { return g.xds.Run(ctx) })
 	parts.Go(func() error { return g.egress.Run(ctx, g.readdress) })
 	parts.Go(func() error { return watcher.Run(ctx, g.force.take) })
 	parts.Go(func() error { return g.force.Run(ctx) })
 	parts.Go(func() error { return reader.Run(ctx) })
+	parts.Go(func() error { return accesslog.NewLive(g.settings.runDir, g.health.Attempt, g.log).Run(ctx) })
+	parts.Go(func() error { return g.health.Run(ctx) })
 	parts.Go(func() error { return g.calls.Maintain(ctx, g.settings.minFree) })
 	parts.Go(func() error { return g.partitions(ctx) })
 	parts.Go(func() error { return g.retain(ctx) })
+	parts.Go(func() error { return g.total(ctx) })
 	parts.Go(func() error { return g.watchKey(ctx) })
 	parts.Go(func() error { return g.seedDemo(ctx) })
 	parts.Go(func() error { return g.tellSetup(ctx) })
@@ -159,8 +166,15 @@ func (g *gateway) run(ctx context.Context) error {
 	return parts.Wait()
 }
 
+// settled tells how a call ended to those who learn from it.
+func (g *gateway) settled(c *logos.Call) {
+	g.health.Settled(c)
+	g.decider.Served(c)
+}
+
 // route brings Envoy what calls may be sent to.
 func (g *gateway) route(ctx context.Context, config *logos.Config) {
+	g.health.Apply(config)
 	g.egress.Apply(ctx, config.Egress, egress.Hosts(config.Targets()))
 	if err := g.xds.Apply(ctx, config); err != nil {
 		// Decisions go on with what Envoy has: they use clusters that it reports active alone.
@@ -288,8 +302,10 @@ func (g *gateway) listen() (*listeners, error) {
 	l.xdsServer = grpc.NewServer(grpc.MaxRecvMsgSize(64 << 20))
 	g.xds.Register(l.xdsServer)
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
-	extprocv3.RegisterExternalProcessorServer(l.extProcServe, extproc.New(g.force.present.Load, g.xds.Active, g.calls,
-		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, Probes: &g.probes, Inactive: g.inactive}, g.log, g.registry))
+	g.decider = extproc.New(g.force.present.Load, g.xds.Active, g.calls,
+		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, FirstByteTimeout: g.settings.firstByte, IdleTimeout: g.settings.idle, Probes: &g.probes, Inactive: g.inactive,
+			State: g.health.State, OutputTokens: g.health.OutputTokens, Sent: g.health.Begin}, g.log, g.registry)
+	extprocv3.RegisterExternalProcessorServer(l.extProcServe, g.decider)
 	return l, nil
 }
 

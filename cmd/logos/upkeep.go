@@ -52,3 +52,34 @@ func (g *gateway) watchKey(ctx context.Context) error {
 		}
 	}
 }
+
+// total adds to the totals what older programs have recorded, a bounded number of calls at a time, and folds those
+// of past hours.
+func (g *gateway) total(ctx context.Context) error {
+	const rest, busy = time.Minute, 50 * time.Millisecond // between two steps: so calls that end now are recorded meanwhile
+	tick := time.NewTimer(busy)
+	defer tick.Stop()
+	for counted := 0; ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		n, err := g.store.CountOld(ctx)
+		if counted += n; n > 0 && err == nil {
+			tick.Reset(busy)
+			continue
+		}
+		if counted > 0 {
+			g.log.Info("calls that an older program recorded were added to the totals", zap.Int("calls", counted))
+			counted = 0
+		}
+		if err == nil {
+			_, err = g.store.FoldUsage(ctx, time.Now())
+		}
+		if err != nil && ctx.Err() == nil {
+			g.log.Warn("totals could not be brought up to date; the next try is in a minute", zap.Error(err))
+		}
+		tick.Reset(rest)
+	}
+}

@@ -4,7 +4,7 @@
 create table prices (
     id             bigint generated always as identity primary key,
     public_id      uuid not null default gen_random_uuid() unique,
-    name           text not null check (name <> '' and octet_length(name) <= 1024),
+    name           text not null check (name <> '' and octet_length(name) <= 256),
     provider_id    bigint not null references providers,
     deployment_id  bigint references deployments,          -- of all three at most one; without, it is of the whole provider
     model_id       bigint references models,
@@ -47,9 +47,12 @@ create table price_versions (
 );
 create index price_versions_price on price_versions (price_id, version);
 
--- A trigger, so that no change is missed, whoever makes it.
+-- A trigger, so that no change is missed, whoever makes it. Names and labels say nothing of the price.
 create function keep_price_version() returns trigger language plpgsql as $$
 begin
+    if tg_op = 'UPDATE' and to_jsonb(new) - '{version,revision,updated_at,name,labels}'::text[] = to_jsonb(old) - '{version,revision,updated_at,name,labels}'::text[] then
+        return new;
+    end if;
     insert into price_versions (price_id, document) values (new.id, to_jsonb(new)) returning version into new.version;
     return new;
 end $$;

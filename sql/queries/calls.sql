@@ -20,6 +20,7 @@ from (select unnest(sqlc.arg(start_at)::timestamptz[]) as start_at, unnest(sqlc.
     unnest(sqlc.arg(error_type)::text[]) as error_type, unnest(sqlc.arg(error_message)::text[]) as error_message,
     unnest(sqlc.arg(decision)::jsonb[]) as decision,
     unnest(sqlc.arg(cost)::text[]) as cost, unnest(sqlc.arg(currency)::text[]) as currency) as u
+cross join (select set_config('logos.counts', 'on', true)) as counts -- the transaction adds them to the totals
 on conflict (start_at, call_id) do nothing
 returning call_id;
 

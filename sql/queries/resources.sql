@@ -79,3 +79,6 @@ select exists (select from profile_models g join profiles f on f.id = g.profile_
 -- name: AllowEgressHost :exec
 update settings set egress_hosts = array_append(egress_hosts, sqlc.arg(host)::text), revision = sqlc.arg(revision), updated_at = now()
 where sqlc.arg(host)::text <> all (egress_hosts);
+
+-- name: PolicySpec :one
+select spec from policies where id = $1;

@@ -23,10 +23,20 @@ func rulesOf(f *protogen.Field) *rules {
 
 // Patterns of what is sent.
 const (
-	anyText  = `^[^\x00]*$` // Postgres holds no U+0000
-	uuid     = `^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`
-	fraction = `^(0(\.[0-9]{1,9})?|1)$`
+	anyText = `^[^\x00]*$` // Postgres holds no U+0000
+	uuid    = `^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`
 )
+
+// fractions is a pattern of numbers from 0 to a limit. It leaves out some.
+func fractions(hi float64) string {
+	switch {
+	case hi < 1:
+		return `^0(\.0[0-9]{0,8})?$`
+	case hi == 1:
+		return `^(0(\.[0-9]{1,9})?|1)$`
+	}
+	return fmt.Sprintf(`^(0|[1-9][0-9]{0,%d})(\.[0-9]{1,9})?$`, len(strconv.Itoa(int(hi)))-2)
+}
 
 // constrain makes s the schema of a scalar under the rules for its field.
 func (g *generator) constrain(s *openapi.Schema, k protoreflect.Kind, r *rules, at side) {
@@ -50,13 +60,25 @@ func (g *generator) constrain(s *openapi.Schema, k protoreflect.Kind, r *rules, 
 			lo, hi = bounds(i.HasGte(), i.HasGt(), i.HasLte(), i.GetGte(), i.GetGt(), i.GetLte(), lo, hi)
 		}
 		integer(s, "int64", lo, hi, at)
+	case protoreflect.Uint64Kind:
+		s.Type, s.Format = openapi.Types{"integer"}, "uint64"
+		if at == answered {
+			s.Type, s.Pattern = openapi.Types{"string"}, `^[0-9]+$`
+			return
+		}
+		s.Minimum, s.Maximum = "0", json.Number(strconv.FormatUint(math.MaxUint64, 10))
+		s.Type, s.Pattern = append(s.Type, "string"), digits(0, math.MaxInt64)
 	case protoreflect.DoubleKind:
 		s.Type, s.Format = openapi.Types{"number"}, "double"
-		if d := r.GetDouble(); d.GetGte() != 0 || d.GetLte() != 1 {
-			g.fail(fmt.Errorf("of numbers with fractions, only those from 0 to 1 can be said"))
+		if at == answered && r.GetDouble() == nil {
+			return
 		}
-		if s.Minimum, s.Maximum = "0", "1"; at == sent {
-			s.Type, s.Pattern = append(s.Type, "string"), fraction
+		d := r.GetDouble()
+		if d == nil || !d.HasGte() || d.GetGte() != 0 || !d.HasLte() {
+			g.fail(fmt.Errorf("of numbers with fractions, only those from 0 to a limit can be said"))
+		}
+		if s.Minimum, s.Maximum = "0", json.Number(strconv.FormatFloat(d.GetLte(), 'g', -1, 64)); at == sent {
+			s.Type, s.Pattern = append(s.Type, "string"), fractions(d.GetLte())
 		}
 	default:
 		g.fail(fmt.Errorf("a field of kind %s can't be said", k))

@@ -113,11 +113,11 @@ func (g *generator) field(f *protogen.Field, at side) *openapi.Schema {
 	switch {
 	case f.Desc.IsMap():
 		s = &openapi.Schema{Type: openapi.Types{"object"}, MaxProperties: rules.GetMap().GetMaxPairs()}
-		values := &openapi.Schema{Type: openapi.Types{"string"}}
+		values := &openapi.Schema{}
+		g.constrain(values, f.Desc.MapValue().Kind(), rules.GetMap().GetValues(), at)
 		if at == sent {
 			s.PropertyNames = &openapi.Schema{}
 			g.constrain(s.PropertyNames, protoreflect.StringKind, rules.GetMap().GetKeys(), at)
-			g.constrain(values, protoreflect.StringKind, rules.GetMap().GetValues(), at)
 		} else {
 			s.MaxProperties = 0
 		}

@@ -208,6 +208,7 @@ from (select unnest($2::timestamptz[]) as start_at, unnest($3::uuid[]) as call_i
     unnest($23::text[]) as error_type, unnest($24::text[]) as error_message,
     unnest($25::jsonb[]) as decision,
     unnest($26::text[]) as cost, unnest($27::text[]) as currency) as u
+cross join (select set_config('logos.counts', 'on', true)) as counts -- the transaction adds them to the totals
 on conflict (start_at, call_id) do nothing
 returning call_id
 `

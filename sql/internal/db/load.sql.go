@@ -13,7 +13,7 @@ import (
 )
 
 const changedAPIKeys = `-- name: ChangedAPIKeys :many
-select id, project_id, profile_id, member_id, role, hash, expires_at, revoked_at,
+select id, project_id, profile_id, member_id, name, nullif(labels, '{}')::jsonb as labels, role, hash, expires_at, revoked_at,
     'sha256' in (hash_kind, previous_hash_kind) as digest, previous_hash, previous_expires_at, allowed_apis, allowed_models, allowed_cidrs, (deleted_at is not null)::boolean as gone
 from api_keys where revision > $1 and (deleted_at is null or $1 >= 0)
 `
@@ -23,6 +23,8 @@ type ChangedAPIKeysRow struct {
 	ProjectID         int64
 	ProfileID         *int64
 	MemberID          *int64
+	Name              string
+	Labels            []byte
 	Role              string
 	Hash              []byte
 	ExpiresAt         *time.Time
@@ -50,6 +52,8 @@ func (q *Queries) ChangedAPIKeys(ctx context.Context, since int64) ([]ChangedAPI
 			&i.ProjectID,
 			&i.ProfileID,
 			&i.MemberID,
+			&i.Name,
+			&i.Labels,
 			&i.Role,
 			&i.Hash,
 			&i.ExpiresAt,
@@ -116,7 +120,7 @@ func (q *Queries) ChangedCredentials(ctx context.Context, since int64) ([]Change
 }
 
 const changedDeployments = `-- name: ChangedDeployments :many
-select id, model_id, provider_id, credential_id, provider_model, endpoint, apis, include_usage, max_parallel, (deleted_at is not null)::boolean as gone
+select id, model_id, provider_id, credential_id, provider_model, endpoint, apis, include_usage, max_parallel, drained, nullif(labels, '{}')::jsonb as labels, (deleted_at is not null)::boolean as gone
 from deployments where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
@@ -130,6 +134,8 @@ type ChangedDeploymentsRow struct {
 	Apis          []string
 	IncludeUsage  bool
 	MaxParallel   int32
+	Drained       bool
+	Labels        []byte
 	Gone          bool
 }
 
@@ -152,6 +158,8 @@ func (q *Queries) ChangedDeployments(ctx context.Context, since int64) ([]Change
 			&i.Apis,
 			&i.IncludeUsage,
 			&i.MaxParallel,
+			&i.Drained,
+			&i.Labels,
 			&i.Gone,
 		); err != nil {
 			return nil, err
@@ -196,15 +204,23 @@ func (q *Queries) ChangedMembers(ctx context.Context, since int64) ([]ChangedMem
 }
 
 const changedModels = `-- name: ChangedModels :many
-select id, name, endpoint, (deleted_at is not null)::boolean as gone
+select id, name, endpoint, capabilities, context_window, quality, accuracy, nullif(task_quality, '{}')::jsonb as task_quality,
+    nullif(task_accuracy, '{}')::jsonb as task_accuracy, nullif(labels, '{}')::jsonb as labels, (deleted_at is not null)::boolean as gone
 from models where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
 type ChangedModelsRow struct {
-	ID       int64
-	Name     string
-	Endpoint string
-	Gone     bool
+	ID            int64
+	Name          string
+	Endpoint      string
+	Capabilities  []string
+	ContextWindow *int64
+	Quality       *float64
+	Accuracy      *float64
+	TaskQuality   []byte
+	TaskAccuracy  []byte
+	Labels        []byte
+	Gone          bool
 }
 
 func (q *Queries) ChangedModels(ctx context.Context, since int64) ([]ChangedModelsRow, error) {
@@ -220,6 +236,61 @@ func (q *Queries) ChangedModels(ctx context.Context, since int64) ([]ChangedMode
 			&i.ID,
 			&i.Name,
 			&i.Endpoint,
+			&i.Capabilities,
+			&i.ContextWindow,
+			&i.Quality,
+			&i.Accuracy,
+			&i.TaskQuality,
+			&i.TaskAccuracy,
+			&i.Labels,
+			&i.Gone,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const changedPolicies = `-- name: ChangedPolicies :many
+select id, name, level, coalesce(team_id, project_id, profile_id, api_key_id, 0)::bigint as owner, on_request, spec, nullif(labels, '{}')::jsonb as labels,
+    revision, (deleted_at is not null)::boolean as gone
+from policies where revision > $1 and (deleted_at is null or $1 >= 0)
+`
+
+type ChangedPoliciesRow struct {
+	ID        int64
+	Name      string
+	Level     string
+	Owner     int64
+	OnRequest bool
+	Spec      []byte
+	Labels    []byte
+	Revision  int64
+	Gone      bool
+}
+
+func (q *Queries) ChangedPolicies(ctx context.Context, since int64) ([]ChangedPoliciesRow, error) {
+	rows, err := q.db.Query(ctx, changedPolicies, since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ChangedPoliciesRow
+	for rows.Next() {
+		var i ChangedPoliciesRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Level,
+			&i.Owner,
+			&i.OnRequest,
+			&i.Spec,
+			&i.Labels,
+			&i.Revision,
 			&i.Gone,
 		); err != nil {
 			return nil, err
@@ -403,8 +474,7 @@ func (q *Queries) ChangedProfiles(ctx context.Context, since int64) ([]ChangedPr
 }
 
 const changedProjects = `-- name: ChangedProjects :many
-
-select id, team_id, name, (deleted_at is not null)::boolean as gone
+select id, team_id, name, nullif(labels, '{}')::jsonb as labels, (deleted_at is not null)::boolean as gone
 from projects where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
@@ -412,12 +482,10 @@ type ChangedProjectsRow struct {
 	ID     int64
 	TeamID *int64
 	Name   string
+	Labels []byte
 	Gone   bool
 }
 
-// The rows that a revision after "since" has changed, those deleted included; all that are there, where
-// "since" is below 0. They are not joined: a parent that goes changes nothing in its children's rows, and
-// the compiler leaves out what hangs on it.
 func (q *Queries) ChangedProjects(ctx context.Context, since int64) ([]ChangedProjectsRow, error) {
 	rows, err := q.db.Query(ctx, changedProjects, since)
 	if err != nil {
@@ -431,6 +499,7 @@ func (q *Queries) ChangedProjects(ctx context.Context, since int64) ([]ChangedPr
 			&i.ID,
 			&i.TeamID,
 			&i.Name,
+			&i.Labels,
 			&i.Gone,
 		); err != nil {
 			return nil, err
@@ -444,18 +513,20 @@ func (q *Queries) ChangedProjects(ctx context.Context, since int64) ([]ChangedPr
 }
 
 const changedProviders = `-- name: ChangedProviders :many
-select id, name, base_url, dialect, auth_header, auth_format, (deleted_at is not null)::boolean as gone
+select id, name, base_url, dialect, auth_header, auth_format, privacy_zone, nullif(labels, '{}')::jsonb as labels, (deleted_at is not null)::boolean as gone
 from providers where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
 type ChangedProvidersRow struct {
-	ID         int64
-	Name       string
-	BaseUrl    string
-	Dialect    string
-	AuthHeader string
-	AuthFormat string
-	Gone       bool
+	ID          int64
+	Name        string
+	BaseUrl     string
+	Dialect     string
+	AuthHeader  string
+	AuthFormat  string
+	PrivacyZone string
+	Labels      []byte
+	Gone        bool
 }
 
 func (q *Queries) ChangedProviders(ctx context.Context, since int64) ([]ChangedProvidersRow, error) {
@@ -474,6 +545,8 @@ func (q *Queries) ChangedProviders(ctx context.Context, since int64) ([]ChangedP
 			&i.Dialect,
 			&i.AuthHeader,
 			&i.AuthFormat,
+			&i.PrivacyZone,
+			&i.Labels,
 			&i.Gone,
 		); err != nil {
 			return nil, err
@@ -486,18 +559,112 @@ func (q *Queries) ChangedProviders(ctx context.Context, since int64) ([]ChangedP
 	return items, nil
 }
 
-const loadEgress = `-- name: LoadEgress :one
-select egress_hosts, egress_cidrs from settings
+const changedTeams = `-- name: ChangedTeams :many
+
+select id, name, nullif(labels, '{}')::jsonb as labels, (deleted_at is not null)::boolean as gone
+from teams where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
-type LoadEgressRow struct {
-	EgressHosts []string
-	EgressCidrs []string
+type ChangedTeamsRow struct {
+	ID     int64
+	Name   string
+	Labels []byte
+	Gone   bool
 }
 
-func (q *Queries) LoadEgress(ctx context.Context) (LoadEgressRow, error) {
-	row := q.db.QueryRow(ctx, loadEgress)
-	var i LoadEgressRow
-	err := row.Scan(&i.EgressHosts, &i.EgressCidrs)
+// The rows that a revision after "since" has changed, those deleted included; all that are there, where
+// "since" is below 0. They are not joined: a parent that goes changes nothing in its children's rows, and
+// the compiler leaves out what hangs on it.
+func (q *Queries) ChangedTeams(ctx context.Context, since int64) ([]ChangedTeamsRow, error) {
+	rows, err := q.db.Query(ctx, changedTeams, since)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ChangedTeamsRow
+	for rows.Next() {
+		var i ChangedTeamsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Name,
+			&i.Labels,
+			&i.Gone,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const loadAPIKey = `-- name: LoadAPIKey :one
+select k.id, k.project_id, k.profile_id, k.member_id, k.name, nullif(k.labels, '{}')::jsonb as labels, coalesce(m.role, k.role)::text as role, k.hash, k.expires_at, k.revoked_at,
+    'sha256' in (k.hash_kind, k.previous_hash_kind) as digest, k.previous_hash, k.previous_expires_at, k.allowed_apis, k.allowed_models, k.allowed_cidrs, false as gone
+from api_keys k left join members m on m.id = k.member_id
+where k.id = $1 and k.deleted_at is null
+`
+
+type LoadAPIKeyRow struct {
+	ID                int64
+	ProjectID         int64
+	ProfileID         *int64
+	MemberID          *int64
+	Name              string
+	Labels            []byte
+	Role              string
+	Hash              []byte
+	ExpiresAt         *time.Time
+	RevokedAt         *time.Time
+	Digest            bool
+	PreviousHash      []byte
+	PreviousExpiresAt *time.Time
+	AllowedApis       []string
+	AllowedModels     []int64
+	AllowedCidrs      []string
+	Gone              bool
+}
+
+func (q *Queries) LoadAPIKey(ctx context.Context, id int64) (LoadAPIKeyRow, error) {
+	row := q.db.QueryRow(ctx, loadAPIKey, id)
+	var i LoadAPIKeyRow
+	err := row.Scan(
+		&i.ID,
+		&i.ProjectID,
+		&i.ProfileID,
+		&i.MemberID,
+		&i.Name,
+		&i.Labels,
+		&i.Role,
+		&i.Hash,
+		&i.ExpiresAt,
+		&i.RevokedAt,
+		&i.Digest,
+		&i.PreviousHash,
+		&i.PreviousExpiresAt,
+		&i.AllowedApis,
+		&i.AllowedModels,
+		&i.AllowedCidrs,
+		&i.Gone,
+	)
+	return i, err
+}
+
+const loadSettings = `-- name: LoadSettings :one
+select egress_hosts, egress_cidrs, task_matchers from settings
+`
+
+type LoadSettingsRow struct {
+	EgressHosts  []string
+	EgressCidrs  []string
+	TaskMatchers []byte
+}
+
+func (q *Queries) LoadSettings(ctx context.Context) (LoadSettingsRow, error) {
+	row := q.db.QueryRow(ctx, loadSettings)
+	var i LoadSettingsRow
+	err := row.Scan(&i.EgressHosts, &i.EgressCidrs, &i.TaskMatchers)
 	return i, err
 }

@@ -10,6 +10,46 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
+type Adjustment struct {
+	StartAt        time.Time
+	ID             int64
+	CallID         string
+	Attempt        *int32
+	Meter          string
+	Kind           string
+	Amount         pgtype.Numeric
+	Currency       string
+	MakesKnown     bool
+	PriceVersion   *int64
+	Reason         string
+	TeamID         *int64
+	ProjectID      int64
+	ApiKeyID       int64
+	AuthorKeyID    *int64
+	AuthorMemberID *int64
+	At             time.Time
+}
+
+type AdjustmentsRest struct {
+	StartAt        time.Time
+	ID             int64
+	CallID         string
+	Attempt        *int32
+	Meter          string
+	Kind           string
+	Amount         pgtype.Numeric
+	Currency       string
+	MakesKnown     bool
+	PriceVersion   *int64
+	Reason         string
+	TeamID         *int64
+	ProjectID      int64
+	ApiKeyID       int64
+	AuthorKeyID    *int64
+	AuthorMemberID *int64
+	At             time.Time
+}
+
 type ApiKey struct {
 	ID                int64
 	PublicID          string
@@ -268,6 +308,7 @@ type Deployment struct {
 	UpdatedAt     time.Time
 	DeletedAt     *time.Time
 	Name          string
+	Drained       bool
 }
 
 type GatewayEpoch struct {
@@ -290,6 +331,15 @@ type Instance struct {
 	HashKey   []byte
 	SetUpAt   *time.Time
 	CreatedAt time.Time
+}
+
+type LedgerState struct {
+	OnlyOne     bool
+	Since       time.Time
+	CountedTo   time.Time
+	CountedID   string
+	Counted     bool
+	RecordsFrom time.Time
 }
 
 type LogPosition struct {
@@ -342,13 +392,39 @@ type Model struct {
 	Endpoint      string
 	Capabilities  []string
 	ContextWindow *int64
-	Quality       pgtype.Float8
-	Accuracy      pgtype.Float8
+	Quality       *float64
+	Accuracy      *float64
 	Labels        []byte
 	Revision      int64
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	DeletedAt     *time.Time
+	TaskQuality   []byte
+	TaskAccuracy  []byte
+}
+
+type Policy struct {
+	ID        int64
+	PublicID  string
+	Name      string
+	Level     string
+	TeamID    *int64
+	ProjectID *int64
+	ProfileID *int64
+	ApiKeyID  *int64
+	OnRequest bool
+	Spec      []byte
+	Labels    []byte
+	Revision  int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	DeletedAt *time.Time
+}
+
+type PolicyVersion struct {
+	PolicyID int64
+	Revision int64
+	Document []byte
 }
 
 type Price struct {
@@ -441,6 +517,15 @@ type Provider struct {
 	DeletedAt   *time.Time
 }
 
+type Recording struct {
+	Sequence    int64
+	RecordedAt  time.Time
+	Counted     bool
+	Starts      []time.Time
+	Calls       []string
+	Adjustments []int64
+}
+
 type Setting struct {
 	OnlyOne                  bool
 	EgressHosts              []string
@@ -451,6 +536,7 @@ type Setting struct {
 	ClaimLifetimeS           int64
 	Revision                 int64
 	UpdatedAt                time.Time
+	TaskMatchers             []byte
 }
 
 type Team struct {
@@ -473,4 +559,129 @@ type UnknownLine struct {
 	Byte       int64
 	Line       []byte
 	ReadAt     time.Time
+}
+
+type UsageDay struct {
+	Day                   time.Time
+	SeriesID              int64
+	Currency              string
+	Calls                 int64
+	Attempts              int64
+	Unknown               int64
+	Cost                  pgtype.Numeric
+	Adjusted              pgtype.Numeric
+	FirstAt               time.Time
+	LastAt                time.Time
+	Input                 pgtype.Numeric
+	InputEstimated        pgtype.Numeric
+	InputUnpriced         pgtype.Numeric
+	InputCost             pgtype.Numeric
+	CachedInput           pgtype.Numeric
+	CachedInputEstimated  pgtype.Numeric
+	CachedInputUnpriced   pgtype.Numeric
+	CachedInputCost       pgtype.Numeric
+	CacheWrite            pgtype.Numeric
+	CacheWriteEstimated   pgtype.Numeric
+	CacheWriteUnpriced    pgtype.Numeric
+	CacheWriteCost        pgtype.Numeric
+	CacheWrite1h          pgtype.Numeric
+	CacheWrite1hEstimated pgtype.Numeric
+	CacheWrite1hUnpriced  pgtype.Numeric
+	CacheWrite1hCost      pgtype.Numeric
+	AudioInput            pgtype.Numeric
+	AudioInputEstimated   pgtype.Numeric
+	AudioInputUnpriced    pgtype.Numeric
+	AudioInputCost        pgtype.Numeric
+	Output                pgtype.Numeric
+	OutputEstimated       pgtype.Numeric
+	OutputUnpriced        pgtype.Numeric
+	OutputCost            pgtype.Numeric
+	Reasoning             pgtype.Numeric
+	ReasoningEstimated    pgtype.Numeric
+	ReasoningUnpriced     pgtype.Numeric
+	ReasoningCost         pgtype.Numeric
+	AudioOutput           pgtype.Numeric
+	AudioOutputEstimated  pgtype.Numeric
+	AudioOutputUnpriced   pgtype.Numeric
+	AudioOutputCost       pgtype.Numeric
+	Image                 pgtype.Numeric
+	ImageEstimated        pgtype.Numeric
+	ImageUnpriced         pgtype.Numeric
+	ImageCost             pgtype.Numeric
+	Request               pgtype.Numeric
+	RequestEstimated      pgtype.Numeric
+	RequestUnpriced       pgtype.Numeric
+	RequestCost           pgtype.Numeric
+}
+
+type UsageHour struct {
+	Hour                  time.Time
+	SeriesID              int64
+	Gateway               string
+	Currency              string
+	Calls                 int64
+	Attempts              int64
+	Unknown               int64
+	Cost                  pgtype.Numeric
+	Adjusted              pgtype.Numeric
+	FirstAt               time.Time
+	LastAt                time.Time
+	Input                 pgtype.Numeric
+	InputEstimated        pgtype.Numeric
+	InputUnpriced         pgtype.Numeric
+	InputCost             pgtype.Numeric
+	CachedInput           pgtype.Numeric
+	CachedInputEstimated  pgtype.Numeric
+	CachedInputUnpriced   pgtype.Numeric
+	CachedInputCost       pgtype.Numeric
+	CacheWrite            pgtype.Numeric
+	CacheWriteEstimated   pgtype.Numeric
+	CacheWriteUnpriced    pgtype.Numeric
+	CacheWriteCost        pgtype.Numeric
+	CacheWrite1h          pgtype.Numeric
+	CacheWrite1hEstimated pgtype.Numeric
+	CacheWrite1hUnpriced  pgtype.Numeric
+	CacheWrite1hCost      pgtype.Numeric
+	AudioInput            pgtype.Numeric
+	AudioInputEstimated   pgtype.Numeric
+	AudioInputUnpriced    pgtype.Numeric
+	AudioInputCost        pgtype.Numeric
+	Output                pgtype.Numeric
+	OutputEstimated       pgtype.Numeric
+	OutputUnpriced        pgtype.Numeric
+	OutputCost            pgtype.Numeric
+	Reasoning             pgtype.Numeric
+	ReasoningEstimated    pgtype.Numeric
+	ReasoningUnpriced     pgtype.Numeric
+	ReasoningCost         pgtype.Numeric
+	AudioOutput           pgtype.Numeric
+	AudioOutputEstimated  pgtype.Numeric
+	AudioOutputUnpriced   pgtype.Numeric
+	AudioOutputCost       pgtype.Numeric
+	Image                 pgtype.Numeric
+	ImageEstimated        pgtype.Numeric
+	ImageUnpriced         pgtype.Numeric
+	ImageCost             pgtype.Numeric
+	Request               pgtype.Numeric
+	RequestEstimated      pgtype.Numeric
+	RequestUnpriced       pgtype.Numeric
+	RequestCost           pgtype.Numeric
+}
+
+type UsageMeter struct {
+	Meter string
+}
+
+type UsageSeries struct {
+	ID           int64
+	TeamID       int64
+	ProjectID    int64
+	ApiKeyID     int64
+	ProfileID    int64
+	ModelID      int64
+	ProviderID   int64
+	DeploymentID int64
+	Api          string
+	EndReason    string
+	ServiceTier  string
 }

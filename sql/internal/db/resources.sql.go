@@ -316,6 +316,17 @@ func (q *Queries) ModelExists(ctx context.Context, id int64) (bool, error) {
 	return exists, err
 }
 
+const policySpec = `-- name: PolicySpec :one
+select spec from policies where id = $1
+`
+
+func (q *Queries) PolicySpec(ctx context.Context, id int64) ([]byte, error) {
+	row := q.db.QueryRow(ctx, policySpec, id)
+	var spec []byte
+	err := row.Scan(&spec)
+	return spec, err
+}
+
 const principalNames = `-- name: PrincipalNames :one
 select coalesce((select p.name from projects p where p.id = $1), '')::text as project,
     coalesce((select t.name from teams t where t.id = $2), '')::text as team,
