@@ -36,9 +36,9 @@ func (c *Counters) ask(ctx context.Context, claims []claim) bool {
 	for i := range claims {
 		x := &claims[i]
 		if n := c.counters[x.reservation.Counter()]; n != nil && x.Hard && x.left < x.reservation.Amount {
-			n.need += x.reservation.Amount
+			n.need += x.wanted()
 			c.needy[n] = true
-			waiting = append(waiting, hold{n, x.reservation.Amount})
+			waiting = append(waiting, hold{n, x.wanted()})
 		}
 	}
 	r := c.next
@@ -72,12 +72,15 @@ func (c *Counters) worthAsking(claims []claim) bool {
 			continue
 		}
 		n := c.counters[x.reservation.Counter()]
-		if n == nil || x.reservation.Amount > x.limit && !x.ClampMaxTokens || now.Before(n.dry) && x.reservation.Amount > satAdd(x.left, n.free) {
+		if n == nil || x.left >= x.limit || now.Before(n.dry) && x.wanted() > satAdd(x.left, n.free) {
 			return false
 		}
 	}
 	return true
 }
+
+// wanted is what a call asks for: where it needs more than the whole budget, another target may need less.
+func (x *claim) wanted() int64 { return min(x.reservation.Amount, x.limit) }
 
 func satAdd(a, b int64) int64 {
 	if a > math.MaxInt64-b {
