@@ -58,6 +58,7 @@ type ShareRequest struct {
 	Held     int64 // granted before, and not given back
 	Need     int64 // that calls wait for
 	Slack    int64 // wanted beyond, so that the next calls need not ask
+	Step     int64 // what one call needs: slack in other amounts would leave fragments that nobody can use
 }
 
 // Grant returns what the gateway shall be granted, given the counter's limit, its share as it stands, what
@@ -69,7 +70,8 @@ func (r *ShareRequest) Grant(limit int64, own Share, others int64, live int) int
 	most := max(limit-others, own.Settled, min(keep, own.Granted))
 	granted := min(max(r.Held, satAdd(keep, r.Need)), most)
 	if wanted := satAdd(satAdd(keep, r.Need), r.Slack); wanted > granted {
-		granted += min(wanted-granted, (most-granted)/int64(2*max(live, 1)))
+		more := min(wanted-granted, (most-granted)/int64(2*max(live, 1)))
+		granted += more - more%max(r.Step, 1)
 	}
 	return granted
 }

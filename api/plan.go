@@ -75,6 +75,11 @@ func applySection[M message](ctx context.Context, p *plan, r resource[M], names 
 	seen := make(map[string]bool, len(wanted))
 	for i, m := range wanted {
 		path := "configuration." + item(r.kind.Plural(), i)
+		if r.name != nil {
+			if err := r.name(m); err != nil {
+				return inside(path, err)
+			}
+		}
 		if err := byName(m, names); err != nil {
 			return inside(path, err)
 		}

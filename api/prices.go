@@ -28,6 +28,13 @@ var prices = resource[*adminv1.Price]{
 		}
 		return columns, at("name", checkName("it", columns["name"].(string)))
 	},
+	name: func(m *adminv1.Price) error {
+		p, err := chargeOf(m)
+		if err == nil && m.GetName() == "" && m.GetProvider() != "" {
+			m.Name = priceName(m, p)
+		}
+		return err
+	},
 	settle: func(_ context.Context, _ *change, _, after *adminv1.Price) error {
 		p, err := chargeOf(after)
 		if err == nil {
@@ -144,9 +151,11 @@ func priceName(m *adminv1.Price, p *logos.Price) string {
 		parts[0] = "provider " + logos.FormatID(p.Provider)
 	}
 	switch {
+	case m.GetDeployment() != "":
+		parts = append(parts, m.GetModel(), m.GetDeployment())
 	case p.Deployment != 0:
 		parts = append(parts, "deployment "+logos.FormatID(p.Deployment))
-	case p.Model != 0 && m.GetModel() != "":
+	case m.GetModel() != "":
 		parts = append(parts, m.GetModel())
 	case p.Model != 0:
 		parts = append(parts, "model "+logos.FormatID(p.Model))

@@ -219,3 +219,25 @@ func TestPricesAreDeclared(t *testing.T) {
 		t.Errorf("another amount changes %v", got)
 	}
 }
+
+// A declaration that leaves a price without a name means the one that is named by what it is of.
+func TestADeclaredPriceNeedsNoName(t *testing.T) {
+	t.Parallel()
+	_, root := priced(t)
+	declare := func(amount string) object {
+		return root.must("POST", apply, object{"configuration": object{"prices": []object{
+			{"provider": "p", "model": "m", "meter": "input", "amount": amount, "currency": "EUR"},
+			{"provider": "p", "meter": "output", "amount": "3", "currency": "EUR"},
+		}}})
+	}
+	if changes, _ := declare("2")["changes"].([]any); len(changes) != 2 {
+		t.Errorf("a first declaration changes %v", changes)
+	}
+	if changes, _ := declare("2.0")["changes"].([]any); len(changes) != 0 {
+		t.Errorf("the same again changes %v", changes)
+	}
+	changes, _ := declare("1")["changes"].([]any)
+	if len(changes) != 1 || changes[0].(object)["name"] != "p/m/input" {
+		t.Errorf("another amount changes %v", changes)
+	}
+}

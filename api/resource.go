@@ -38,6 +38,8 @@ type resource[M message] struct {
 	// settle makes a wanted state comparable with the present one, where a declaration may say a thing in
 	// several ways; nil: it says it in one.
 	settle func(ctx context.Context, c *change, before, after M) error
+	// name gives one that a declaration leaves without a name the one that it would get; nil: it must have one.
+	name func(m M) error
 	// shown adds what the answer to a creation shows beside the document; nil: nothing.
 	shown func(c *change, answer M)
 }

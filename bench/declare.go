@@ -107,7 +107,7 @@ func scenario(all []*vendor) string {
 	b.WriteString("prices:\n")
 	for _, v := range all {
 		for meter, amount := range map[string]float64{"input": v.input, "output": v.output} {
-			fmt.Fprintf(&b, "  - {name: %s/%s, provider: %s, model: %s, meter: %s, amount: \"%g\", currency: USD}\n", v.name, meter, v.name, v.name, meter, amount)
+			fmt.Fprintf(&b, "  - {provider: %s, model: %s, meter: %s, amount: \"%g\", currency: USD}\n", v.name, v.name, meter, amount)
 		}
 	}
 	return b.String() + scenarioPolicies

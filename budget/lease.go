@@ -24,43 +24,42 @@ type round struct{ done chan struct{} }
 
 func newRound() *round { return &round{make(chan struct{})} }
 
-// ask waits until the database has been asked for what claims are short of. It does not, and returns false,
-// where the database said a moment ago that there is nothing.
+// ask waits until the database has been asked for what claims are short of, or ctx ends. It does not, and returns
+// false, where the database said a moment ago that there is nothing.
 func (c *Counters) ask(ctx context.Context, claims []claim) bool {
-	c.mu.Lock()
-	if c.fenced || c.closed || !c.worthAsking(claims) {
-		c.mu.Unlock()
+	r := c.wait(claims)
+	if r == nil {
 		return false
 	}
-	waiting := make([]hold, 0, len(claims))
-	for i := range claims {
-		x := &claims[i]
-		if n := c.counters[x.reservation.Counter()]; n != nil && x.Hard && x.left < x.reservation.Amount {
-			n.need += x.wanted()
-			c.needy[n] = true
-			waiting = append(waiting, hold{n, x.wanted()})
-		}
-	}
-	r := c.next
-	c.mu.Unlock()
 	select {
 	case c.kick <- struct{}{}:
 	default:
 	}
-	timer := time.NewTimer(c.opt.AskWait)
-	defer timer.Stop()
 	select {
 	case <-r.done:
-	case <-timer.C:
-		c.metrics.asksTimedOut.Inc()
 	case <-ctx.Done():
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, h := range waiting {
-		h.need -= h.amount
+		c.metrics.asksTimedOut.Inc()
 	}
 	return true
+}
+
+// wait notes what claims wait for, until they are admitted or refused. It returns the round that asks for it; nil:
+// none would get it.
+func (c *Counters) wait(claims []claim) *round {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fenced || c.closed || !c.worthAsking(claims) {
+		return nil
+	}
+	for i := range claims {
+		x := &claims[i]
+		if n := c.counters[x.reservation.Counter()]; n != nil && x.Hard && x.left < x.reservation.Amount {
+			x.waiting = hold{n, x.wanted()}
+			n.need += x.waiting.amount
+			c.needy[n] = true
+		}
+	}
+	return c.next
 }
 
 // worthAsking says whether the database may have what claims are short of. c.mu is held.
@@ -178,8 +177,8 @@ func (c *Counters) plan(now time.Time, all bool) (requests []logos.ShareRequest,
 	}
 	for _, x := range planned {
 		slack := x.slack(now, c.closed)
-		x.granted = min(x.granted, satAdd(x.settled+x.reserved, slack))
-		requests = append(requests, logos.ShareRequest{Counter: x.id, End: x.end, Reserved: x.reserved, Held: x.granted, Need: x.need, Slack: slack})
+		x.granted = min(x.granted, satAdd(x.settled+x.reserved+x.need, slack))
+		requests = append(requests, logos.ShareRequest{Counter: x.id, End: x.end, Reserved: x.reserved, Held: x.granted, Need: x.need, Slack: slack, Step: x.last})
 	}
 	slices.SortFunc(requests, func(a, b logos.ShareRequest) int { return a.Counter.Compare(b.Counter) }) // as all gateways do
 	return requests, r, more
@@ -250,7 +249,8 @@ func (x *counter) slack(now time.Time, closed bool) int64 {
 		want = int64(min(minute, math.MaxInt64/4))
 	}
 	spare := max(0, x.granted-x.settled-x.reserved)
-	return min(want, satAdd(x.free, spare)/int64(2*max(1, x.live)))
+	want = min(want, satAdd(x.free, spare)/int64(2*max(1, x.live)))
+	return want - want%max(1, x.last)
 }
 
 // apply takes the answer of the database to requests that were made at began.

@@ -21,7 +21,8 @@ type Call struct {
 type claim struct {
 	*entry
 	reservation logos.Reservation
-	left        int64 // that may be reserved at the most; meant for hard budgets, after a try that failed
+	left        int64 // that could be reserved in the last try, of a hard budget
+	waiting     hold  // noted in the counter's need
 }
 
 // Call begins with a call; nil: no budget counts it.
@@ -81,19 +82,14 @@ type Grant struct {
 }
 
 // Reserve holds the most that the call can use at any of these targets, of every counter that counts it, or of
-// none. Where this gateway's shares are too small, it asks the database, once.
+// none. Where this gateway's shares are too small, it asks the database.
 func (c *Call) Reserve(ctx context.Context, id logos.CallID, profile logos.ProfileID, targets []Target, s *Size) (Grant, *Shortage) {
 	if short := c.claim(profile, targets, s, s.Output); short != nil {
 		return Grant{}, short
 	}
-	short := c.counters.admit(id, c.claims)
+	short := c.admit(ctx, id)
 	if short == nil {
 		return c.grant(0), nil
-	}
-	if c.counters.ask(ctx, c.claims) {
-		if short = c.counters.admit(id, c.claims); short == nil {
-			return c.grant(0), nil
-		}
 	}
 	c.tried = true
 	if limit := c.clamp(targets, s); limit > 0 {
@@ -103,6 +99,23 @@ func (c *Call) Reserve(ctx context.Context, id logos.CallID, profile logos.Profi
 	}
 	c.counters.metrics.refused.WithLabelValues(string(short.Unit)).Inc()
 	return Grant{}, c.shortage(short.entry, short.reservation.Amount)
+}
+
+// admit reserves the claims, for which it asks the database where that may help. Another call may take what was
+// asked for, so it asks again as long as the database does not say that there is no more.
+func (c *Call) admit(ctx context.Context, id logos.CallID) *claim {
+	short := c.counters.admit(id, c.claims)
+	if short == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.counters.opt.AskWait)
+	defer cancel()
+	for ctx.Err() == nil && c.counters.ask(ctx, c.claims) {
+		if short = c.counters.admit(id, c.claims); short == nil {
+			return nil
+		}
+	}
+	return short
 }
 
 // claim works out what the call needs with an output limit. It fails where a hard budget counts what is not known.
@@ -183,6 +196,10 @@ func (c *Counters) admit(id logos.CallID, claims []claim) (short *claim) {
 	defer c.mu.Unlock()
 	for i := range claims {
 		x := &claims[i]
+		if x.waiting.counter != nil {
+			x.waiting.need -= x.waiting.amount
+			x.waiting = hold{}
+		}
 		if !x.Hard {
 			counters = append(counters, nil)
 			continue

@@ -7,6 +7,12 @@ import (
 	"github.com/ls1intum/edutelligence/logos"
 )
 
+// The codes of refusals: of money, and of all else.
+const (
+	Exceeded          = "budget_exceeded"
+	RateLimitExceeded = "rate_limit_exceeded"
+)
+
 // A Shortage is why a budget refuses a call.
 type Shortage struct {
 	*logos.Budget
@@ -34,9 +40,9 @@ func (s *Shortage) Error() *logos.Error {
 	case s.Unknown:
 		return logos.Errorf(logos.Denied, "deployment_unpriced", "the budget %q limits money, and no deployment that could serve this call has a price in %s: an administrator sets one with POST /admin/v1/prices, an explicit 0 included", s.Name, s.Currency)
 	}
-	kind, code := logos.Exhausted, "rate_limit_exceeded"
+	kind, code := logos.Exhausted, RateLimitExceeded
 	if s.Unit == logos.UnitMoney {
-		kind, code = logos.PaymentRequired, "budget_exceeded"
+		kind, code = logos.PaymentRequired, Exceeded
 	}
 	e := logos.Errorf(kind, code, "the budget %q allows %s%s%s; %s%s. %s", s.Name, s.quantity(s.amount()), s.each(), s.window(), s.uses(), s.resets(), s.advice())
 	e.RetryAfter = s.retryAfter()

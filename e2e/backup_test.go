@@ -173,7 +173,7 @@ func checkBackup(t *testing.T, g *gateway, said string) {
 // by then is in it once.
 func TestBackupUnderLoadHoldsEveryCallOnce(t *testing.T) {
 	p := newProvider(t, mixed)
-	g := start(t, map[string]string{"LOGOS_LOG_ROTATE_BYTES": "16384"})
+	g := start(t, map[string]string{"LOGOS_LOG_ROTATE_BYTES": "65536"})
 	g.deploy("m", "", p.openai("p"))
 	var mu sync.Mutex
 	var complete []string

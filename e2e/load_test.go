@@ -51,7 +51,7 @@ func TestAThousandMixedCallsAreRecordedOnceWithTheProvidersOwnCount(t *testing.T
 	g := start(t, nil)
 	g.deploy("m", "", flaky.openai("flaky"), steady.openai("steady"))
 	const calls = 1000
-	var next, refused, attempts atomic.Int64
+	var next, refused atomic.Int64
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
@@ -61,22 +61,21 @@ func TestAThousandMixedCallsAreRecordedOnceWithTheProvidersOwnCount(t *testing.T
 					return
 				}
 				body := object{"model": "m", "n": n, "stream": n%3 == 0, "messages": []object{}}
-				path, want, tries := "/v1/chat/completions", 200, int64(1)
+				path, want := "/v1/chat/completions", 200
 				switch n % 10 {
 				case 1:
-					body["do"], tries = "fail", 2
+					body["do"] = "fail" // a breaker may spare the call the first provider
 				case 2:
-					body["do"], tries = "reset", 2
+					body["do"] = "reset"
 				case 3:
 					body["do"], want = "reject", 400
 				case 4:
-					body["model"], want, tries = "unknown", 404, 0
+					body["model"], want = "unknown", 404
 					refused.Add(1)
 				case 5:
 					path = "/v1/embeddings"
 					delete(body, "stream")
 				}
-				attempts.Add(tries)
 				encoded, _ := json.Marshal(body)
 				if r := g.call("POST", path, string(encoded)); r.status != want || r.err != nil {
 					t.Errorf("call %d: %v %v", n, r, r.err)
@@ -88,9 +87,6 @@ func TestAThousandMixedCallsAreRecordedOnceWithTheProvidersOwnCount(t *testing.T
 	g.eventually("all records", waitLong, func() bool { return g.metric("logos_calls_recorded_total") >= calls })
 	if n := g.scalar("select count(*) from calls"); n != calls {
 		t.Errorf("%d calls are on record, want %d", n, calls)
-	}
-	if n := g.scalar("select count(*) from attempts"); n != attempts.Load() {
-		t.Errorf("%d attempts are on record, want %d", n, attempts.Load())
 	}
 	if n, want := g.scalar("select count(*) from attempts"), len(flaky.requests())+len(steady.requests()); n != int64(want) {
 		t.Errorf("%d attempts are on record; the providers were asked %d times", n, want)

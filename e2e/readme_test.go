@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -64,4 +65,48 @@ func TestTheDemoWorksAsAnnounced(t *testing.T) {
 		}
 	}
 	t.Error("no curl line is printed")
+}
+
+// README's policies can be applied as they stand, and do what is said beside them.
+func TestReadmePoliciesAsWritten(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "```yaml\n# logos apply -f policies.yaml")
+	block, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatal("README has no policies")
+	}
+	g := start(t, nil)
+	at := map[string]*provider{"home": plain(t, usage{input: 1, output: 1}), "abroad": plain(t, usage{input: 1, output: 1})}
+	g.deploy("m", "", at["abroad"].openai("abroad"), at["home"].openai("home"))
+	file := filepath.Join(t.TempDir(), "policies.yaml")
+	block = "#" + block + "providers:\n  - {name: home, base_url: \"" + at["home"].URL + "/v1\", privacy_zone: local}\n  - {name: abroad, base_url: \"" + at["abroad"].URL + "/v1\", privacy_zone: eu_us}\n"
+	block = strings.Replace(block, "settings:\n", "settings:\n  egress_cidrs: [127.0.0.0/8]\n", 1)
+	if err := os.WriteFile(file, []byte(block), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := g.command(nil, "apply", "-f", file); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	says := func(model, text string) *reply {
+		return g.call("POST", "/v1/chat/completions", `{"model":"`+model+`","messages":[{"role":"user","content":"`+text+`"}]}`)
+	}
+	if r := says("m", "hello"); r.status != 200 || r.header.Get("x-logos-provider") != "abroad" {
+		t.Errorf("an ordinary call: %v", r)
+	}
+	if r := says("m", "my salary"); r.status != 200 || r.header.Get("x-logos-provider") != "home" {
+		t.Errorf("a personal call: %v", r)
+	}
+	if r := says("quick", "hello"); r.status != 403 || !strings.Contains(string(r.body), "max_cost") {
+		t.Errorf("a quick call among what has no price: %v", r)
+	}
+	if out, err := g.command(nil, "prices", "set", "--provider", "home", "--currency", "EUR", "--input", "0", "--output", "0"); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if r := says("quick", "hello"); r.status != 200 || r.header.Get("x-logos-provider") != "home" {
+		t.Errorf("a quick call: %v", r)
+	}
 }

@@ -141,12 +141,16 @@ func (c *call) release() {
 func unsentID() logos.CallID { return logos.CallID("explained " + rand.Text()) }
 
 // retryHeaders tell clients whether and when to try a refused call again. They try by themselves after a minute at
-// most.
+// most; what else is exhausted is so for a moment.
 func retryHeaders(e *logos.Error) (out []*corev3.HeaderValueOption) {
 	if e.RetryAfter > 0 {
 		out = append(out, setHeader("retry-after", strconv.FormatInt(int64(math.Ceil(e.RetryAfter.Seconds())), 10)))
 	}
-	if soon := e.RetryAfter > 0 && e.RetryAfter <= time.Minute; e.Kind != logos.Unavailable && !(soon && e.Kind == logos.Exhausted) {
+	passing := e.Kind == logos.Unavailable || e.Kind == logos.Exhausted
+	if soon := e.RetryAfter > 0 && e.RetryAfter <= time.Minute; e.Code == budget.RateLimitExceeded && !soon {
+		passing = false
+	}
+	if !passing {
 		out = append(out, setHeader("x-should-retry", "false"))
 	}
 	return out

@@ -201,10 +201,26 @@ func (c *call) noTarget(choice *policy.Choice, name string) *logos.Error {
 		return logos.Errorf(logos.Invalid, "api_not_supported", "no deployment of %.256q serves the %s API: use another API or another model", name, c.route.API)
 	case all(choice.Candidates, func(code string) bool { return code == policy.ContextLength }):
 		return logos.Errorf(logos.Invalid, "context_length_exceeded", "the request is too long for %.256q: %s. Shorten it, lower max_tokens, or use a model with a larger context window", name, choice.Explain())
+	case limited(choice.Candidates):
+		return logos.Errorf(logos.Exhausted, "rate_limited", "every provider of %.256q asks for a pause: %s. Try again a little later", name, choice.Explain())
 	case byPolicy(choice.Candidates):
 		return logos.Errorf(logos.Denied, "policy_excludes_all", "policies leave no deployment for %.256q: %s", name, choice.Explain())
 	}
 	return logos.Errorf(logos.Unavailable, "no_deployment", "no deployment can serve %.256q: %s", name, choice.Explain())
+}
+
+// limited says whether all that could serve the call has been asked too much.
+func limited(candidates []logos.DecisionCandidate) (is bool) {
+	for i := range candidates {
+		x := &candidates[i]
+		switch {
+		case x.Excluded == policy.Unhealthy && x.What == policy.RateLimited:
+			is = true
+		case policy.Passing(x.Excluded):
+			return false
+		}
+	}
+	return is
 }
 
 // byPolicy says whether what policies demand is why nothing is left, and no time will change that.

@@ -76,7 +76,8 @@ type gateway struct {
 	t        testing.TB
 	current  func() *extproc.Snapshot
 	inactive map[string]bool // clusters that are not ready
-	source   string          // of the calls, as Envoy tells it
+	state    func(*logos.Target, int64) policy.State
+	source   string // of the calls, as Envoy tells it
 	intents  *fakeIntents
 	probes   extproc.Probes
 	reason   string // why clusters are not ready
@@ -103,7 +104,13 @@ func newGatewayWith(t testing.TB, config *logos.Config, edit func(*extproc.Confi
 		g.handled <- err
 		return err
 	}))...)
-	cfg := extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }, Probes: &g.probes, Inactive: func(*logos.Target) string { return g.reason }}
+	cfg := extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }, Probes: &g.probes, Inactive: func(*logos.Target) string { return g.reason },
+		State: func(t *logos.Target, in int64) policy.State {
+			if g.state == nil {
+				return policy.State{}
+			}
+			return g.state(t, in)
+		}}
 	if edit != nil {
 		edit(&cfg)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/ext_proc"
+	"github.com/ls1intum/edutelligence/logos/policy"
 )
 
 // local demands that calls stay on one's own machines, where the second provider is.
@@ -109,6 +110,18 @@ func TestSaysWhyPoliciesLeaveNothing(t *testing.T) {
 // plain undoes the escapes of a JSON text that its reader would not see.
 func plain(body string) string {
 	return strings.NewReplacer(`\u003e`, ">", `\"`, `"`).Replace(body)
+}
+
+func TestAPauseOfAllProvidersIsTheCallersToo(t *testing.T) {
+	for what, want := range map[string]int{policy.RateLimited: 429, "breaker_open": 503} {
+		g := newGateway(t, config(t, nil))
+		g.state = func(t *logos.Target, _ int64) policy.State { return policy.State{Unhealthy: what} }
+		answer := g.chat(`{"model":"small"}`).last().GetImmediateResponse()
+		set, _ := mutation(answer.GetHeaders())
+		if int(answer.GetStatus().GetCode()) != want || set["x-should-retry"] == "false" {
+			t.Errorf("where all are %s the answer is %v %v", what, answer.GetStatus(), set)
+		}
+	}
 }
 
 func TestListsPoliciesThatCallsMayName(t *testing.T) {

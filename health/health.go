@@ -24,7 +24,7 @@ import (
 const (
 	Drained           = "drained"            // an administrator takes it out
 	BreakerOpen       = "breaker_open"       // it fails
-	RateLimited       = "rate_limited"       // it asked for a pause
+	RateLimited       = policy.RateLimited   // it asked for a pause
 	CredentialRefused = "credential_refused" // it does not accept its credential
 )
 

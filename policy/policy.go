@@ -34,6 +34,9 @@ const (
 	RuleFailed = "rule_error" // a rule could not be evaluated
 )
 
+// RateLimited is why a target is unhealthy that asked for a pause; see [State].
+const RateLimited = "rate_limited"
+
 // Passing says whether a reason may be gone in a moment, so that it makes sense to try again.
 func Passing(reason string) bool {
 	switch reason {

@@ -36,7 +36,7 @@ var limited = map[string]bool{"CreateApiKey": true, "TestProvider": true, "Disco
 var partial = map[string]bool{"TestProvider": true, "DiscoverModels": true}
 
 // lookups are the methods that find what they are about by other means than an id in the path.
-var lookups = map[string]bool{"ClaimApiKey": true, "EraseEndUser": true}
+var lookups = map[string]bool{"ClaimApiKey": true, "EraseEndUser": true, "ExplainDecision": true}
 
 // refusalsOf returns the ways in which a method may fail.
 func refusalsOf(m *protogen.Method, verb string, inPath, public bool) (out []refusal) {

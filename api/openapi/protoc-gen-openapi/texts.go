@@ -61,7 +61,7 @@ var examples = map[string]string{
 	"UpdateSettings":      `{"call_retention_days": 90, "task_matchers": [{"name": "law", "keywords": ["court", "plaintiff"]}]}`,
 	"CreatePrice":         `{"provider": "OpenAI", "provider_model": "gpt-4o", "meter": "input", "amount": "2.50", "currency": "USD"}`,
 	"UpdatePrice":         `{"amount": "2.40"}`,
-	"ImportPrices":        `{"source": "a list", "dry_run": true, "prices": [{"provider": "OpenAI", "provider_model": "gpt-4o", "meter": "output", "amount": "10", "currency": "USD"}]}`,
+	"ImportPrices":        `{"source": "a list", "dry_run": true}`,
 	"EraseEndUser":        `{"project_id": 1, "user": "ada@example.org"}`,
 	"EraseSourceAddress":  `{"address": "192.0.2.7"}`,
 	"ApplyConfiguration":  `{"dry_run": true, "configuration": {"projects": [{"name": "course-ml"}]}}`,
