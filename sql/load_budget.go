@@ -47,6 +47,9 @@ func readBudget(x *db.ChangedBudgetsRow) (*logos.Budget, error) {
 	for _, p := range x.Thresholds {
 		b.Thresholds = append(b.Thresholds, int(p))
 	}
+	if len(b.Thresholds) == 0 && !b.Hard {
+		b.Thresholds = []int{100}
+	}
 	err := readLabels(x.CallLabels, &b.Selector.Labels)
 	if err == nil {
 		err = readLabels(x.Labels, &b.Labels)
