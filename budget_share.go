@@ -98,3 +98,10 @@ type Leases interface {
 func (c CounterID) Compare(d CounterID) int {
 	return cmp.Or(cmp.Compare(c.Budget, d.Budget), cmp.Compare(c.Start, d.Start), cmp.Compare(c.Key, d.Key))
 }
+
+// A CounterSum is what all gateways have settled of a counter, and the threshold in per cent that was told of last.
+type CounterSum struct {
+	Counter CounterID
+	Settled int64
+	Told    int
+}

@@ -160,3 +160,35 @@ func TestMaxTokensIsLoweredToWhatIsLeft(t *testing.T) {
 	g.eventually("what was used", waitLong, func() bool { return g.chat("m").status == 200 }) // 20 tokens are left
 	g.eventually("a refusal", 10*time.Second, func() bool { r := g.chat("m"); return r.status == 402 && r.code() == "budget_exceeded" })
 }
+
+// TestASoftBudgetTellsAndRefusesNothing: its webhook is called once.
+func TestASoftBudgetTellsAndRefusesNothing(t *testing.T) {
+	events := make(chan []byte, 10)
+	hook := newProvider(t, func(_ *provider, w http.ResponseWriter, a asked) {
+		events <- a.body
+		w.WriteHeader(204)
+	})
+	p := plain(t, usage{input: 6, output: 30})
+	g := start(t, nil)
+	g.deploy("m", "", p.openai("p"))
+	id := g.budget([]*gateway{g}, object{"name": "course", "unit": "tokens", "amount": "100", "window": "day", "soft": true, "webhook_url": hook.URL + "/hook"})
+	for range 5 { // 36 tokens each
+		if r := g.chat("m"); r.status != 200 {
+			t.Fatalf("an answer is %v", r)
+		}
+	}
+	select {
+	case body := <-events:
+		for _, want := range []string{`"percent":100`, `"budget":"course"`, `"budget_id":"` + id + `"`, `"limit":"100"`} {
+			if !strings.Contains(string(body), want) {
+				t.Errorf("the webhook gets %s, without %s", body, want)
+			}
+		}
+	case <-time.After(waitLong):
+		t.Fatal("the webhook gets nothing")
+	}
+	g.eventually("all that was spent", waitLong, func() bool { return g.counter(id)["spent"] == "180" })
+	if n := g.metric("logos_budget_thresholds_total"); n != 1 || len(events) != 0 {
+		t.Errorf("%v thresholds were told of, and %d more to the webhook", n, len(events))
+	}
+}

@@ -206,3 +206,32 @@ func counterID(budget int64, start time.Time, key string) logos.CounterID {
 func interval(d time.Duration) pgtype.Interval {
 	return pgtype.Interval{Microseconds: d.Microseconds(), Valid: true}
 }
+
+// CounterSums returns what all gateways have settled of counters. Those that there are not are left out.
+func (s *Store) CounterSums(ctx context.Context, counters []logos.CounterID) ([]logos.CounterSum, error) {
+	c := newCounterList(len(counters))
+	for _, id := range counters {
+		c.add(id, 0)
+	}
+	rows, err := db.New(s.pool).CounterSums(ctx, db.CounterSumsParams{BudgetID: c.budgets, WindowStart: c.starts, EachKey: c.keys})
+	if err != nil {
+		return nil, fmt.Errorf("add up counters: %w", err)
+	}
+	out := make([]logos.CounterSum, len(rows))
+	for i, x := range rows {
+		out[i] = logos.CounterSum{Counter: counterID(x.BudgetID, x.WindowStart, x.EachKey), Settled: x.Settled, Told: int(x.Told)}
+	}
+	return out, nil
+}
+
+// TellThreshold notes that a threshold of a counter is told of. It returns false where it, or a higher one, was noted
+// already.
+func (s *Store) TellThreshold(ctx context.Context, id logos.CounterID, percent int) (bool, error) {
+	n, err := db.New(s.pool).TellThreshold(ctx, db.TellThresholdParams{
+		BudgetID: int64(id.Budget), WindowStart: time.Unix(id.Start, 0).UTC(), EachKey: clean(id.Key), Told: int32(percent),
+	})
+	if err != nil {
+		return false, fmt.Errorf("note a threshold: %w", err)
+	}
+	return n > 0, nil
+}

@@ -17,11 +17,12 @@ type ratingStore struct {
 	*store.Store
 	force   *force
 	budgets *budget.Counters
+	teller  *budget.Teller
 	calls   *prometheus.CounterVec
 }
 
-func newRatingStore(s *store.Store, f *force, b *budget.Counters, reg prometheus.Registerer) *ratingStore {
-	return &ratingStore{s, f, b, promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+func newRatingStore(s *store.Store, f *force, b *budget.Counters, t *budget.Teller, reg prometheus.Registerer) *ratingStore {
+	return &ratingStore{s, f, b, t, promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "logos_rated_calls_total", Help: "Calls that were stored, by whether what they cost is known: unknown means that a price is missing.",
 	}, []string{"cost"})}
 }
@@ -37,6 +38,7 @@ func (s *ratingStore) RecordCalls(ctx context.Context, gateway string, b logos.L
 		return err
 	}
 	s.budgets.Settled(shares)
+	s.teller.Spent(shares)
 	for _, c := range b.Calls {
 		cost := "unknown"
 		if _, known := c.Cost(); known {

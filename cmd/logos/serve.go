@@ -152,7 +152,9 @@ func (g *gateway) run(ctx context.Context) error {
 	}
 	defer servers.close()
 	parts, ctx := errgroup.WithContext(ctx)
-	reader := accesslog.New(g.settings.runDir, id, newRatingStore(g.store, g.force, g.budgets, g.registry), g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate, Settled: g.settled}, g.log, g.registry)
+	teller := budget.NewTeller(g.store, g.force.budgets, newHooks(g.egress).post, g.log, g.registry)
+	reader := accesslog.New(g.settings.runDir, id, newRatingStore(g.store, g.force, g.budgets, teller, g.registry), g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate, Settled: g.settled}, g.log, g.registry)
+	parts.Go(func() error { return teller.Run(ctx) })
 	watcher := store.NewWatcher(g.store, g.registry)
 	parts.Go(func() error { return g.xds.Run(ctx) })
 	parts.Go(func() error { return g.egress.Run(ctx, g.readdress) })
