@@ -23,6 +23,7 @@ type claim struct {
 	reservation logos.Reservation
 	left        int64 // that could be reserved in the last try, of a hard budget
 	waiting     hold  // noted in the counter's need
+	full        bool  // there are too many counters for one more
 }
 
 // Call begins with a call; nil: no budget counts it.
@@ -98,7 +99,9 @@ func (c *Call) Reserve(ctx context.Context, id logos.CallID, profile logos.Profi
 		}
 	}
 	c.counters.metrics.refused.WithLabelValues(string(short.Unit)).Inc()
-	return Grant{}, c.shortage(short.entry, short.reservation.Amount)
+	why := c.shortage(short.entry, short.reservation.Amount)
+	why.Full = short.full
+	return Grant{}, why
 }
 
 // admit reserves the claims, for which it asks the database where that may help. Another call may take what was
@@ -206,7 +209,7 @@ func (c *Counters) admit(id logos.CallID, claims []claim) (short *claim) {
 		}
 		n := c.counter(x.reservation.Counter(), x.reservation.End, x.Unit, now)
 		counters = append(counters, n)
-		if n == nil {
+		if x.full = n == nil; x.full {
 			x.left = 0
 		} else {
 			x.left = c.spendable(n, now)

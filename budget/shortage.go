@@ -18,6 +18,7 @@ type Shortage struct {
 	*logos.Budget
 	Unknown bool // it would have to count money or tokens of which no bound is known
 	Passes  bool // since the call passes through
+	Full    bool // the gateway keeps as many counters as it can
 	Needed  int64
 	Left    int64
 	Resets  time.Time // zero: never
@@ -35,6 +36,8 @@ func (c *Call) shortage(e *entry, needed int64) *Shortage {
 // Error is what the caller is told.
 func (s *Shortage) Error() *logos.Error {
 	switch {
+	case s.Full:
+		return logos.Errorf(logos.Unavailable, "too_many_counters", "the gateway counts for as many as it can, and the budget %q has a counter for each: try again in a few seconds", s.Name)
 	case s.Passes:
 		return logos.Errorf(logos.Denied, "budget_needs_model", "the budget %q limits %s, and of calls that pass through nobody knows how much they use before: call by model", s.Name, s.Unit)
 	case s.Unknown:

@@ -106,7 +106,7 @@ func (l *Live) inactive(t *logos.Target) string {
 
 // A State is what is measured of a target. The zero value is a healthy one of which nothing is known.
 type State struct {
-	Unhealthy     string // why, e.g. "breaker_open" or "drained"; empty: it is healthy
+	Unhealthy     string        // why, e.g. "breaker_open" or "drained"; empty: it is healthy
 	OverBudget    string        // the budget that has no room for what the call may use there; empty: none
 	NoPrice       string        // the budget that keeps calls from it because it has no price; empty: none
 	FirstToken    time.Duration // expected time to the first token, median; 0: not known

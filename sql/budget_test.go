@@ -276,3 +276,57 @@ func TestALowerLimitCountsAtOnce(t *testing.T) {
 		t.Errorf("the share of a deleted budget is %+v, want what open calls hold", got)
 	}
 }
+
+func TestErasureReachesCounters(t *testing.T) {
+	t.Parallel()
+	s, dsn := pgtest.Store(t)
+	conn := pgtest.Conn(t, dsn)
+	c := fill(t, s)
+	config, err := s.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, user := range []string{"ann", "bob"} {
+		key := "end_user:" + config.Hasher.EndUser(c.project, user)
+		settled(t, s, "g", callID(n), logos.Spending{Counter: logos.CounterID{Budget: 1, Key: key}, Amount: 1})
+	}
+	if _, err := s.EraseEndUser(t.Context(), store.Actor{}, c.project, "ann"); err != nil {
+		t.Fatal(err)
+	}
+	if left := one[int](t, conn, "select (select count(*) from budget_counters)::int * 10 + (select count(*) from budget_shares)::int"); left != 11 {
+		t.Errorf("counters and shares that are left: %d, want one of each", left)
+	}
+}
+
+func TestAThresholdIsToldByOne(t *testing.T) {
+	t.Parallel()
+	s, _ := pgtest.Store(t)
+	id := logos.CounterID{Budget: 1, Key: "team:2", Start: 1_760_000_000}
+	for _, gateway := range []string{"a", "b"} {
+		settled(t, s, gateway, callID(len(gateway)+int(gateway[0])), logos.Spending{Counter: id, Amount: 20})
+	}
+	sums, err := s.CounterSums(t.Context(), []logos.CounterID{id, {Budget: 9}})
+	if err != nil || len(sums) != 1 || sums[0] != (logos.CounterSum{Counter: id, Settled: 40}) {
+		t.Errorf("the sums are %+v (%v)", sums, err)
+	}
+	for i, want := range []bool{true, false, true, false} {
+		if first, err := s.TellThreshold(t.Context(), id, []int{50, 50, 80, 50}[i]); first != want || err != nil {
+			t.Errorf("try %d tells: %t (%v)", i, first, err)
+		}
+	}
+}
+
+func TestABudgetThatCanNotBeReadAllowsNothing(t *testing.T) {
+	t.Parallel()
+	s, dsn := pgtest.Store(t)
+	conn := pgtest.Conn(t, dsn)
+	id := addBudget(t, conn, 10)
+	exec(t, conn, "update budgets set time_zone = 'Mars/Olympus' where id = $1", int64(id))
+	config, err := s.Load(t.Context())
+	if err != nil || len(config.Budgets()) != 1 {
+		t.Fatalf("there are %v (%v)", config.Budgets(), err)
+	}
+	if b := config.Budgets()[0]; !b.Hard || !b.Limit.IsZero() || b.Unit != logos.UnitRequests {
+		t.Errorf("the budget is %+v", b)
+	}
+}
