@@ -32,7 +32,7 @@ func (g *grants) Lease(_ context.Context, _ logos.Gateway, requests []logos.Shar
 
 // budgetGateway serves a configuration with budgets, and prices of 1 EUR for each thousand tokens of provider 1's
 // output, and half of it of provider 2's.
-func budgetGateway(t *testing.T, edit func(*logos.Resources), budgets ...*logos.Budget) (*gateway, *budget.Counters) {
+func budgetGateway(t testing.TB, edit func(*logos.Resources), budgets ...*logos.Budget) (*gateway, *budget.Counters) {
 	t.Helper()
 	g := &grants{limits: make(map[logos.BudgetID]int64)}
 	for i, b := range budgets {
@@ -205,7 +205,7 @@ func TestAnExplanationHoldsNothing(t *testing.T) {
 	decisionOf(t, g.chat(`{"model":"small"}`).last())
 }
 
-func presentKey(t *testing.T, g *gateway) *logos.APIKey {
+func presentKey(t testing.TB, g *gateway) *logos.APIKey {
 	t.Helper()
 	k, _ := g.current().FindKey(key)
 	if k == nil {
@@ -228,5 +228,29 @@ func TestWhatPassesThroughIsCountedOrRefused(t *testing.T) {
 	answer := g.chat(`{"model":"small"}`, header...).last().GetImmediateResponse()
 	if answer.GetStatus().GetCode() != 403 || !strings.Contains(string(answer.GetBody()), "budget_needs_model") {
 		t.Errorf("under a budget of money the answer is %v", answer)
+	}
+}
+
+// BenchmarkDecisionWithBudgets decides calls of a model with two deployments: what budgets add to that.
+func BenchmarkDecisionWithBudgets(b *testing.B) {
+	body := []byte(`{"model":"small","max_tokens":100,"user":"ann","messages":[{"role":"user","content":"` + strings.Repeat("word ", 200) + `"}]}`)
+	for _, n := range []int{0, 1, 3} {
+		b.Run(fmt.Sprint(n, "_budgets"), func(b *testing.B) {
+			var budgets []*logos.Budget
+			for i := range n {
+				x := hard([]logos.BudgetUnit{logos.UnitMoney, logos.UnitTokens, logos.UnitRequests}[i], "1000000000")
+				x.Window = []logos.BudgetWindow{logos.WindowMonth, logos.WindowDay, logos.WindowMinute}[i]
+				x.Each = []logos.BudgetEach{logos.EachNone, logos.EachEndUser, logos.EachProject}[i]
+				budgets = append(budgets, x)
+			}
+			g, _ := budgetGateway(b, nil, budgets...)
+			r := extproc.ExplainRequest{Key: presentKey(b, g), Path: chat, Body: body}
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, err := g.server.Explain(b.Context(), r); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
