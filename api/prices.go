@@ -30,10 +30,14 @@ var prices = resource[*adminv1.Price]{
 	},
 	name: func(m *adminv1.Price) error {
 		p, err := chargeOf(m)
-		if err == nil && m.GetName() == "" && m.GetProvider() != "" {
-			m.Name = priceName(m, p)
+		switch {
+		case err != nil || m.GetName() != "":
+			return err
+		case m.GetProvider() == "":
+			return invalid("provider", "must be given")
 		}
-		return err
+		m.Name = priceName(m, p)
+		return nil
 	},
 	settle: func(_ context.Context, _ *change, _, after *adminv1.Price) error {
 		p, err := chargeOf(after)

@@ -240,4 +240,16 @@ func TestADeclaredPriceNeedsNoName(t *testing.T) {
 	if len(changes) != 1 || changes[0].(object)["name"] != "p/m/input" {
 		t.Errorf("another amount changes %v", changes)
 	}
+	_, exported := root.do("GET", "/admin/v1/configuration", nil)
+	if answer := root.must("POST", apply, object{"configuration": exported}); len(answer["changes"].([]any)) != 0 {
+		t.Errorf("what is exported changes %v", answer["changes"])
+	}
+	of := object{"provider": "p", "meter": "output", "amount": "4", "currency": "EUR"}
+	for field, prices := range map[string][]object{
+		"configuration.prices[1]": {of, of}, "configuration.prices[0].provider": {{"meter": "output", "amount": "4", "currency": "EUR"}},
+	} {
+		if status, answer := root.do("POST", apply, object{"configuration": object{"prices": prices}}); status != 400 || !strings.HasPrefix(answer["message"].(string), field+":") {
+			t.Errorf("%s: %d %v", field, status, answer)
+		}
+	}
 }

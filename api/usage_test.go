@@ -69,10 +69,10 @@ func (w *world) tryUsage(t *testing.T, p person, name, reach string) {
 // A till is a gateway with some priced calls of a project of a team.
 type till struct {
 	*gateway
-	root             client
-	team, project    string
-	model, provider  int64
-	first, last, day time.Time
+	root            client
+	team, project   string
+	model, provider int64
+	day             time.Time
 }
 
 func newTill(t *testing.T) *till {

@@ -107,15 +107,16 @@ func chatBody(model string, stream bool) string {
 
 // A record is a call as the admin API shows it.
 type record struct {
-	ID        string `json:"id"`
-	EndReason string `json:"end_reason"`
-	Status    int    `json:"status"`
-	API       string `json:"api"`
-	Model     string `json:"model"`
-	EndUser   string `json:"end_user"`
-	FirstByte string `json:"first_byte"`
-	Error     *struct{ Code, Type, Message string }
-	Attempts  []struct {
+	ID          string `json:"id"`
+	EndReason   string `json:"end_reason"`
+	Status      int    `json:"status"`
+	API         string `json:"api"`
+	Model       string `json:"model"`
+	EndUser     string `json:"end_user"`
+	ServiceTier string `json:"service_tier"`
+	FirstByte   string `json:"first_byte"`
+	Error       *struct{ Code, Type, Message string }
+	Attempts    []struct {
 		Number            int    `json:"number"`
 		Status            int    `json:"status"`
 		EndReason         string `json:"end_reason"`

@@ -78,7 +78,7 @@ func TestImportsAListForWhatIsDeployed(t *testing.T) {
 	}
 	first := `{"gpt-x": {"litellm_provider": "openai", "input_cost_per_token": 2.5e-06, "output_cost_per_token": 1e-05}}`
 	out, err := run(first)
-	for _, want := range []string{"+ OpenAI/gpt-x/input/standard (litellm): 2.5 USD per 1000000", "+ OpenAI/gpt-x/output/standard (litellm): 10 USD", "? OpenAI/no-such-model: litellm knows no price of it"} {
+	for _, want := range []string{"+ OpenAI/gpt-x/input/standard (litellm): 2.5 USD per 1000000", "+ OpenAI/gpt-x/output/standard (litellm): 10 USD", "? OpenAI/no-such-model: litellm knows no price of it", "logos prices unpriced says how", "2 done"} {
 		if err != nil || !strings.Contains(out, want) || strings.Contains(out, "ours") {
 			t.Errorf("the import gives %v, want %q:\n%s", err, want, out)
 		}
@@ -90,13 +90,19 @@ func TestImportsAListForWhatIsDeployed(t *testing.T) {
 	if out, err := run(odd); err == nil || !strings.Contains(out, "! change, unit") || !strings.Contains(out, "--approve") {
 		t.Errorf("a price a thousand times as high gives %v:\n%s", err, out)
 	}
+	if out, err := run(odd, "--dry-run"); err != nil || !strings.Contains(out, "without --dry-run 0 would be, and 1 wait for a person") {
+		t.Errorf("looking at it gives %v:\n%s", err, out)
+	}
 	if out, err := run(odd, "--approve"); err != nil || !strings.Contains(out, "10 USD per 1000000 -> 10000 USD per 1000000") {
 		t.Errorf("approved it gives %v:\n%s", err, out)
 	}
 	if out, err := g.command(nil, "prices", "import", "--builtin", "--dry-run"); err != nil || !strings.Contains(out, "? OpenAI/gpt-x: catwalk knows no price of it") {
 		t.Errorf("the list that is built in gives %v:\n%s", err, out)
 	}
-	for _, args := range [][]string{{"import"}, {"set"}, {"import", "/does/not/exist"}, {"import", list, "--builtin"}, {"set", "--provider", "ours", "--currency", "EUR", "--input", "x"}} {
+	if out, err := run(odd, "--as", "ours=openai"); err != nil || !strings.Contains(out, "+ ours/gpt-x/input/standard (litellm): 2.5 USD") || !strings.Contains(out, "2 done") {
+		t.Errorf("for a provider that the list is told to know the import gives %v:\n%s", err, out)
+	}
+	for _, args := range [][]string{{"import", list, "--as", "ours=nobody"}, {"import", list, "--as", "theirs=openai"}, {"import", list, "--as", "openai"}, {"import"}, {"set"}, {"import", "/does/not/exist"}, {"import", list, "--builtin"}, {"set", "--provider", "ours", "--currency", "EUR", "--input", "x"}} {
 		if out, err := g.command(nil, append([]string{"prices"}, args...)...); err == nil {
 			t.Errorf("logos prices %v works:\n%s", args, out)
 		}

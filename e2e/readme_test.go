@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -15,12 +16,12 @@ func TestReadmeStepsAsTyped(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	script, steps := "", strings.Split(string(text), "```sh\nA=")
-	if len(steps) != 3 {
-		t.Fatal("README has not the steps of both the set-up calls and the admin API")
+	script, steps := "", strings.Split(string(text), "```sh\n")
+	if len(steps) != 5 {
+		t.Fatal("README has not the steps of the set-up calls, the admin API, prices and a policy")
 	}
 	for _, rest := range steps[1:] {
-		block, _, _ := strings.Cut("A="+rest, "```")
+		block, _, _ := strings.Cut(rest, "```")
 		script += block
 	}
 	g := newGateway(t, nil)
@@ -29,6 +30,7 @@ func TestReadmeStepsAsTyped(t *testing.T) {
 	for was, is := range map[string]string{
 		"http://127.0.0.1:8081": "http://" + g.admin, "http://127.0.0.1:8080": "http://" + g.data,
 		"http://127.0.0.1:9000": startLlama(t, "text"), "sk-local": llamaKey,
+		"bin/logos": binary,
 	} {
 		if !strings.Contains(script, was) {
 			t.Errorf("README's steps do not name %s", was)
@@ -36,11 +38,21 @@ func TestReadmeStepsAsTyped(t *testing.T) {
 		script = strings.ReplaceAll(script, was, is)
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-eu", "-o", "pipefail", "-c", script)
+	cmd.Env = append(withoutOwn(os.Environ()), "LOGOS_ADMIN_URL=http://"+g.admin)
+	wrong := regexp.MustCompile(`"code":\s*["0-9]`) // the admin API's errors have numbers
 	var answers strings.Builder
 	cmd.Stderr = &answers
 	out, err := cmd.Output()
-	if err != nil || !strings.Contains(string(out), `"choices"`) || !strings.Contains(string(out), `"usage"`) || !strings.Contains(string(out), `"silver"`) || strings.Contains(string(out), `"code":`) {
+	if err != nil || wrong.Match(out) || strings.Count(string(out), `"choices"`) != 2 {
 		t.Errorf("%v: %s\n%s", err, out, &answers)
+	}
+	for _, want := range []string{
+		`"usage"`, `"silver"`, "nothing to do", "local/tiny/ has no price of input and output", "+ price local/output", "+ price local/tiny/input",
+		`"ok":true`, `"targets":[{"deployment_id":"2"`,
+	} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("%q is missing: %s\n%s", want, out, &answers)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ func beforeNewestMigration() (string, error) {
 	if err != nil || len(files) == 0 {
 		return "", fmt.Errorf("there are no migrations: %w", err)
 	}
-	newest := files[len(files)-1] // sorted, and numbers have leading zeros
+	newest := files[len(files)-1]                                                                    // sorted, and numbers have leading zeros
 	added, err := git("log", "--first-parent", "-m", "--diff-filter=A", "--format=%H", "--", newest) // it may have come by a merge
 	if err != nil {
 		return "", err

@@ -198,7 +198,7 @@ func TestCountsWhatOlderProgramsRecorded(t *testing.T) {
 	t.Parallel()
 	url := pgtest.URL(t)
 	s, conn := open(t, url), pgtest.Conn(t, url)
-	if err := s.MigrateTo(t.Context(), 5, false); err != nil {
+	if err := s.MigrateTo(t.Context(), 4, false); err != nil {
 		t.Fatal(err)
 	}
 	for n := range 5 {

@@ -1,6 +1,8 @@
 package catalogue
 
 import (
+	"strings"
+
 	"charm.land/catwalk/pkg/embedded"
 	"github.com/shopspring/decimal"
 
@@ -25,7 +27,7 @@ func Builtin() *List {
 					r.add(x.meter, decimal.NewFromFloat(x.amount), 1_000_000, logos.StandardTier, 0)
 				}
 			}
-			l.add(string(p.ID), model{func(name string) bool { return name == m.ID }, r.list})
+			l.add(string(p.ID), model{func(name string) bool { return strings.EqualFold(name, m.ID) }, r.list})
 		}
 	}
 	return l

@@ -17,14 +17,15 @@ import (
 
 // A List is a price list.
 type List struct {
-	Name   string // of the source
-	models map[string][]model
+	Name   string              // of the source
+	models map[string][]model  // by the list's own name of the provider
+	others map[string][]string // providers whose prices hold for models that a provider has none of its own of
 }
 
-// A model is what a list says of one, by the list's own name of the provider.
+// A model is what a list says of one.
 type model struct {
-	named  func(name string) bool
-	prices []logos.Price // without what they are of
+	named  func(name string) bool // in lower case
+	prices []logos.Price          // without what they are of; empty: it has none that are understood
 }
 
 // Read reads a list. at is the moment for which it is read, where a list knows later prices.
@@ -47,15 +48,19 @@ func unknown() error {
 // Len returns how many models the list knows prices of.
 func (l *List) Len() (n int) {
 	for _, models := range l.models {
-		n += len(models)
+		for _, m := range models {
+			if len(m.prices) > 0 {
+				n++
+			}
+		}
 	}
 	return n
 }
 
+// Has says whether the list has a provider of a name.
+func (l *List) Has(provider string) bool { return l.models[provider] != nil }
+
 func (l *List) add(provider string, m model) {
-	if len(m.prices) == 0 {
-		return
-	}
 	if l.models == nil {
 		l.models = make(map[string][]model)
 	}
@@ -65,21 +70,35 @@ func (l *List) add(provider string, m model) {
 // Find returns what the list says of a model of a provider; the first of its names that the list knows counts.
 func (l *List) Find(p Provider, names ...string) (prices []logos.Price, name string) {
 	for _, name := range names {
-		for _, id := range p.ids() {
-			for _, m := range l.models[id] {
-				if name != "" && m.named(name) {
-					return m.prices, name
-				}
-			}
+		if m := l.model(p, strings.ToLower(name)); name != "" && m != nil {
+			return m.prices, name
 		}
 	}
 	return nil, ""
+}
+
+// model returns what the list has of a name, with the provider or else with those that stand in for it. The first
+// counts, also one without prices: what comes after it is of broader names.
+func (l *List) model(p Provider, name string) *model {
+	ids := p.ids()
+	for _, id := range ids {
+		ids = append(ids[:len(ids):len(ids)], l.others[id]...)
+	}
+	for _, id := range ids {
+		for i := range l.models[id] {
+			if m := &l.models[id][i]; m.named(name) {
+				return m
+			}
+		}
+	}
+	return nil
 }
 
 // A Provider is how lists know one.
 type Provider struct {
 	Dialect logos.Dialect
 	Host    string // of its base URL
+	As      string // the list's own name of it; empty: dialect and host tell
 }
 
 // hosts are those of providers, with the names that lists have for them. A server of one's own that speaks a
@@ -104,6 +123,9 @@ var hosts = map[string][]string{
 }
 
 func (p Provider) ids() []string {
+	if p.As != "" {
+		return []string{p.As}
+	}
 	if p.Dialect == logos.DialectAzure {
 		return hosts["services.ai.azure.com"]
 	}

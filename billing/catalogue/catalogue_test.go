@@ -31,19 +31,28 @@ const liteLLM = `{
 		"cache_creation_input_token_cost": 3.75e-06, "cache_creation_input_token_cost_above_1hr": 6e-06, "cache_creation_input_token_cost_above_1hr_above_200k_tokens": 1.2e-05},
 	"azure/gpt-x": {"litellm_provider": "azure", "input_cost_per_token": 0.0, "output_cost_per_token": 1e-05},
 	"pictures": {"litellm_provider": "openai", "output_cost_per_image": 0.04, "input_cost_per_pixel": 1.9e-08},
+	"vectors": {"litellm_provider": "openai", "mode": "embedding", "input_cost_per_token": 2e-08, "output_cost_per_token": 0.0},
+	"Deep": {"litellm_provider": "deepseek", "input_cost_per_token": 2.8e-07, "input_cost_per_token_cache_hit": 2.8e-08, "output_cost_per_token": 4.2e-07},
 	"odd": {"litellm_provider": "openai", "input_cost_per_token": -1, "output_cost_per_token": 1e300, "cache_read_input_token_cost": "free", "input_cost_per_request": 1e-30}
 }`
 
 // genAI is in the shape of genai-prices 0.2.3's data.json; genAIPython says the same as its data.py does.
 const (
 	genAI = `[{"id": "openai", "name": "OpenAI", "api_pattern": "https://api\\.openai\\.com", "extractors": [], "models": [
-		{"id": "gpt-x", "match": {"or": [{"equals": "gpt-x"}, {"regex": "^gpt-x-[0-9]{4}$"}]}, "prices": {"input_mtok": 2.5, "output_mtok": 10, "cache_read_mtok": 1.25, "web_searches_kcount": 10}},
+		{"id": "gpt-x", "match": {"or": [{"equals": "gpt-x"}, {"regex": "^gpt-x-[0-9]{4}$"}]}, "prices": {"input_mtok": 2.5, "output_mtok": 10, "cache_read_mtok": 1.25, "web_searches_kcount": 10},
+			"price_variants": [{"when": {"processing": "batch"}, "prices": {"input_mtok": 1}}, {"when": {"service_tier": "default"}, "prices": {}, "constraint": null},
+				{"when": {"service_tier": "flex"}, "prices": {"input_mtok": 1.5}, "constraint": {"start_date": "2026-10-12"}}, {"when": {"service_tier": "flex"}, "prices": {"input_mtok": 9, "output_mtok": 6}},
+				{"when": {"service_tier": "priority"}, "prices": {"input_mtok": 5}, "constraint": {"start_date": "2030-01-01"}}, {"when": {"service_tier": "flex", "region": "eu"}, "prices": {"cache_read_mtok": 8}}]},
 		{"id": "gpt-y", "match": {"and": [{"starts_with": "gpt-y"}, {"ends_with": "-mini"}, {"contains": "small"}]}, "prices": [
 			{"prices": {"input_mtok": {"base": 3, "tiers": [{"start": 200000, "price": 6}]}, "requests_kcount": 5}},
 			{"constraint": {"start_date": "2026-10-01"}, "prices": {"input_mtok": {"base": 2, "tiers": [{"start": 200000, "price": 4}]}, "requests_kcount": 5}},
 			{"constraint": {"start_date": "2030-01-01"}, "prices": {"input_mtok": 1}},
 			{"constraint": {"start_time": "time", "end_time": "time"}, "prices": {"input_mtok": 0.5}}]},
-		{"id": "gpt-z", "match": {"equals": "gpt-z"}, "prices": {}}]}]`
+		{"id": "gpt-z", "match": {"equals": "GPT-Z"}, "prices": {}},
+		{"id": "speech", "match": {"and": [{"starts_with": "gpt-s"}, {"regex": "^(?!.*-tts(?:$|-))"}]}, "prices": {"input_mtok": 1}},
+		{"id": "odd", "match": {"regex": "gpt-odd(?=-)"}, "prices": {"input_mtok": 1}},
+		{"id": "rest", "match": {"starts_with": "gpt-"}, "prices": {"input_mtok": 7}}]},
+	{"id": "azure", "fallback_model_providers": ["openai"], "models": [{"id": "gpt-s", "match": {"equals": "gpt-s"}, "prices": {"input_mtok": 3}}]}]`
 	genAIPython = `"""DO NOT EDIT"""
 
 import datetime
@@ -62,7 +71,14 @@ providers: list[Provider] = [
                 price_comments=('one '
                     "and 'another'\n"),
                 prices=ModelPrice(input_mtok=Decimal('2.5'), output_mtok=Decimal('10'), cache_read_mtok=Decimal('1.25'), web_searches_kcount=Decimal('10')),
-                price_variants=[PriceVariant(when={'processing': 'batch'}, prices=ModelPrice(input_mtok=Decimal('1')))],
+                price_variants=[
+                    PriceVariant(when={'processing': 'batch'}, prices=ModelPrice(input_mtok=Decimal('1'))),
+                    PriceVariant(when={'service_tier': 'default'}, prices=ModelPrice(), constraint=None),
+                    PriceVariant(when={'service_tier': 'flex'}, prices=ModelPrice(input_mtok=Decimal('1.5')), constraint=StartDateConstraint(start_date=datetime.date(2026, 10, 12))),
+                    PriceVariant(when={'service_tier': 'flex'}, prices=ModelPrice(input_mtok=Decimal('9'), output_mtok=Decimal('6'))),
+                    PriceVariant(when={'service_tier': 'priority'}, prices=ModelPrice(input_mtok=Decimal('5')), constraint=StartDateConstraint(start_date=datetime.date(2030, 1, 1))),
+                    PriceVariant(when={'service_tier': 'flex', 'region': 'eu'}, prices=ModelPrice(cache_read_mtok=Decimal('8'))),
+                ],
             ),
             ModelInfo(
                 id='gpt-y',
@@ -80,8 +96,20 @@ providers: list[Provider] = [
                     ),
                 ],
             ),
-            ModelInfo(id='gpt-z', match=ClauseEquals(equals='gpt-z'), prices=ModelPrice()),
+            ModelInfo(id='gpt-z', match=ClauseEquals(equals='GPT-Z'), prices=ModelPrice()),
+            ModelInfo(
+                id='speech',
+                match=ClauseAnd(and_=[ClauseStartsWith(starts_with='gpt-s'), ClauseRegex(regex='^(?!.*-tts(?:$|-))')]),
+                prices=ModelPrice(input_mtok=Decimal('1')),
+            ),
+            ModelInfo(id='odd', match=ClauseRegex(regex='gpt-odd(?=-)'), prices=ModelPrice(input_mtok=Decimal('1'))),
+            ModelInfo(id='rest', match=ClauseStartsWith(starts_with='gpt-'), prices=ModelPrice(input_mtok=Decimal('7'))),
         ],
+    ),
+    Provider(
+        id='azure',
+        fallback_model_providers=['openai'],
+        models=[ModelInfo(id='gpt-s', match=ClauseEquals(equals='gpt-s'), prices=ModelPrice(input_mtok=Decimal('3')))],
     ),
 ]
 `
@@ -122,14 +150,16 @@ func TestReadsLiteLLMsList(t *testing.T) {
 	}{
 		{openAI, []string{"gpt-x"}, []string{"audio_input 40/1000000", "cached_input 1.25/1000000", "input 1.25/1000000 flex", "input 2.5/1000000", "input 4.25/1000000 priority", "output 10/1000000"}},
 		{anthropic, []string{"claude-x"}, []string{"cache_write 3.75/1000000", "cache_write_1h 12/1000000 from 200001", "cache_write_1h 6/1000000", "input 3/1000000", "input 6/1000000 from 200001", "output 15/1000000"}},
-		{Provider{logos.DialectAzure, "ours.example"}, []string{"our-deployment", "gpt-x"}, []string{"input 0/1000000", "output 10/1000000"}},
-		{Provider{logos.DialectAzure, "a.openai.azure.com"}, []string{"gpt-x"}, []string{"input 0/1000000", "output 10/1000000"}},
+		{Provider{Dialect: logos.DialectAzure, Host: "ours.example"}, []string{"our-deployment", "gpt-x"}, []string{"input 0/1000000", "output 10/1000000"}},
+		{Provider{Dialect: logos.DialectAzure, Host: "a.openai.azure.com"}, []string{"gpt-x"}, []string{"input 0/1000000", "output 10/1000000"}},
 		{openAI, []string{"pictures"}, []string{"image 0.04/1"}},
+		{openAI, []string{"vectors"}, []string{"input 0.02/1000000"}},
+		{Provider{Host: "api.deepseek.com"}, []string{"deep"}, []string{"cached_input 0.028/1000000", "input 0.28/1000000", "output 0.42/1000000"}},
 		{openAI, []string{"odd"}, nil},
 		{openAI, []string{"sample_spec"}, nil},
 		{openAI, []string{""}, nil},
-		{Provider{logos.DialectOpenAI, "vllm.ours.example"}, []string{"gpt-x"}, nil}, // one's own machine
-		{Provider{logos.DialectOpenAI, "api.openai.com.evil.example"}, []string{"gpt-x"}, nil},
+		{Provider{Dialect: logos.DialectOpenAI, Host: "vllm.ours.example"}, []string{"gpt-x"}, nil}, // one's own machine
+		{Provider{Dialect: logos.DialectOpenAI, Host: "api.openai.com.evil.example"}, []string{"gpt-x"}, nil},
 	} {
 		if diff := cmp.Diff(c.want, said(t, liteLLM, c.provider, c.names...)); diff != "" {
 			t.Errorf("%v (-want +got):\n%s", c.names, diff)
@@ -139,13 +169,47 @@ func TestReadsLiteLLMsList(t *testing.T) {
 
 func TestReadsGenAIPrices(t *testing.T) {
 	t.Parallel()
+	x := []string{"cached_input 1.25/1000000", "cached_input 1.25/1000000 flex", "input 1.5/1000000 flex", "input 2.5/1000000", "output 10/1000000", "output 6/1000000 flex"}
 	for form, text := range map[string]string{"data.json": genAI, "data.py": genAIPython} {
 		for name, want := range map[string][]string{
-			"gpt-x": {"cached_input 1.25/1000000", "input 2.5/1000000", "output 10/1000000"}, "gpt-x-2026": {"cached_input 1.25/1000000", "input 2.5/1000000", "output 10/1000000"},
-			"gpt-x-other": nil, "gpt-y-small-mini": {"input 2/1000000", "input 4/1000000 from 200001", "request 5/1000"}, "gpt-y-mini": nil, "gpt-z": nil,
+			"gpt-x": x, "GPT-X-2026": x, "gpt-y-small-mini": {"input 2/1000000", "input 4/1000000 from 200001", "request 5/1000"},
+			"gpt-other": nil, // it may be the odd one, which looks ahead
+			"gpt-z":     nil, // and not what the rest costs
+			"gpt-s-new": {"input 1/1000000"}, "gpt-s-tts": nil, "other": nil,
 		} {
 			if diff := cmp.Diff(want, said(t, text, openAI, name)); diff != "" {
 				t.Errorf("%s, %s (-want +got):\n%s", form, name, diff)
+			}
+		}
+		azure := Provider{Dialect: logos.DialectAzure}
+		if diff := cmp.Diff([]string{"input 3/1000000"}, said(t, text, azure, "gpt-s")); diff != "" {
+			t.Errorf("%s, a provider's own price (-want +got):\n%s", form, diff)
+		}
+		if diff := cmp.Diff(x, said(t, text, azure, "gpt-x")); diff != "" {
+			t.Errorf("%s, the price of another provider's model (-want +got):\n%s", form, diff)
+		}
+		if diff := cmp.Diff(x, said(t, text, Provider{Host: "ours.example", As: "openai"}, "gpt-x")); diff != "" {
+			t.Errorf("%s, a provider that is named (-want +got):\n%s", form, diff)
+		}
+	}
+}
+
+func TestPatternsThatLookAheadAreReadOrRefused(t *testing.T) {
+	t.Parallel()
+	for text, names := range map[string]map[string]bool{
+		"^(?!.*-tts(?:$|-))":           {"a": true, "a-tts": false, "a-tts-b": false, "a-ttsb": true},
+		"^(?![^/]+/)(?:labs-)?mistral": {"mistral-x": true, "labs-mistral": true, "a/mistral": false, "other": false},
+		`^(?!a[)]|\))b`:                {"b": true, "a)b": false},
+		"gpt-[0-9]$":                   {"gpt-4": true, "gpt-4o": false},
+		"a(?=b)":                       nil, "^(?!a)b|c": nil, "^(?!a": nil, "^(?!(?=a))b": nil, "(": nil,
+	} {
+		p := compile(text)
+		if (p == nil) != (names == nil) {
+			t.Errorf("%s is understood: %t", text, p != nil)
+		}
+		for name, want := range names {
+			if got := p.holds(name); got != want {
+				t.Errorf("%s holds for %s: %t", text, name, got)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -27,12 +26,23 @@ var genAIFields = map[string]struct {
 }
 
 type genAIProvider struct {
-	ID     string
-	Models []struct {
-		ID     string
-		Match  *clause
-		Prices json.RawMessage
-	}
+	ID        string
+	Fallbacks []string `json:"fallback_model_providers"`
+	Models    []genAIModel
+}
+
+type genAIModel struct {
+	ID       string
+	Match    *clause
+	Prices   json.RawMessage
+	Variants []genAIVariant `json:"price_variants"`
+}
+
+// A genAIVariant is what other prices a model has in some calls.
+type genAIVariant struct {
+	When       map[string]string
+	Prices     json.RawMessage
+	Constraint map[string]any
 }
 
 // readGenAI reads the list of providers that prices/data.json holds.
@@ -41,14 +51,11 @@ func readGenAI(text []byte, at time.Time) (*List, error) {
 	if err := json.Unmarshal(text, &providers); err != nil {
 		return nil, unknown()
 	}
-	l := &List{Name: "genai-prices"}
+	l := &List{Name: "genai-prices", others: make(map[string][]string)}
 	for _, p := range providers {
+		l.others[p.ID] = p.Fallbacks
 		for _, m := range p.Models {
-			named := m.Match.holds
-			if m.Match == nil {
-				named = func(name string) bool { return name == m.ID }
-			}
-			l.add(p.ID, model{named, genAIPrices(m.Prices, at)})
+			l.add(p.ID, m.read(at))
 		}
 	}
 	if l.Len() == 0 {
@@ -57,33 +64,87 @@ func readGenAI(text []byte, at time.Time) (*List, error) {
 	return l, nil
 }
 
-// genAIPrices reads prices, or a list of them with conditions of which the last that holds counts. A condition
-// other than a day is not understood, so what hangs on it is left out.
-func genAIPrices(text json.RawMessage, at time.Time) []logos.Price {
+// read reads a model. One whose names are not understood has no price, lest another be taken for it.
+func (m *genAIModel) read(at time.Time) model {
+	switch {
+	case m.Match == nil:
+		return model{func(name string) bool { return strings.EqualFold(name, m.ID) }, m.prices(at)}
+	case m.Match.understood():
+		return model{m.Match.holds, m.prices(at)}
+	}
+	return model{named: m.Match.holds}
+}
+
+// prices reads those of the standard tier, and those of every tier that has some of its own: what is not among them
+// costs there what it does in the standard one. Variants of other sorts, like batches, are of calls that the gateway
+// does not tell from others.
+func (m *genAIModel) prices(at time.Time) []logos.Price {
+	standard, own := m.standard(at), m.tiers(at)
+	var r rates
+	r.addFields(standard, logos.StandardTier)
+	for _, tier := range slices.Sorted(maps.Keys(own)) {
+		all := maps.Clone(standard)
+		maps.Copy(all, own[tier])
+		r.addFields(all, tier)
+	}
+	return r.list
+}
+
+// standard reads prices, or a list of them with conditions of which the last that holds counts. A condition other
+// than a day is not understood, so what hangs on it is left out.
+func (m *genAIModel) standard(at time.Time) map[string]json.RawMessage {
 	var dated []struct {
 		Constraint map[string]any
 		Prices     json.RawMessage
 	}
-	if json.Unmarshal(text, &dated) != nil {
-		return genAIRates(text)
+	if json.Unmarshal(m.Prices, &dated) != nil {
+		return object(m.Prices)
 	}
 	var present json.RawMessage
 	for _, d := range dated {
-		start, isDay := d.Constraint["start_date"].(string)
-		from, err := time.Parse(time.DateOnly, start)
-		if len(d.Constraint) == 0 || isDay && len(d.Constraint) == 1 && err == nil && !from.After(at) {
+		if begun(d.Constraint, at) {
 			present = d.Prices
 		}
 	}
-	return genAIRates(present)
+	return object(present)
 }
 
-func genAIRates(text json.RawMessage) []logos.Price {
-	var fields map[string]json.RawMessage
-	if json.Unmarshal(text, &fields) != nil {
-		return nil
+// tiers reads what is other in service tiers; of several prices for the same the first counts.
+func (m *genAIModel) tiers(at time.Time) map[string]map[string]json.RawMessage {
+	tiers := make(map[string]map[string]json.RawMessage)
+	for _, v := range m.Variants {
+		tier := logos.ServiceTier(v.When["service_tier"])
+		if len(v.When) != 1 || tier == logos.StandardTier || !begun(v.Constraint, at) {
+			continue
+		}
+		all := object(v.Prices)
+		maps.Copy(all, tiers[tier])
+		if len(all) > 0 {
+			tiers[tier] = all
+		}
 	}
-	var r rates
+	return tiers
+}
+
+// object reads an object; what is none is an empty one.
+func object(text json.RawMessage) map[string]json.RawMessage {
+	fields := make(map[string]json.RawMessage)
+	if json.Unmarshal(text, &fields) != nil || fields == nil {
+		return make(map[string]json.RawMessage)
+	}
+	maps.DeleteFunc(fields, func(_ string, v json.RawMessage) bool { return string(v) == "null" })
+	return fields
+}
+
+// begun says whether a condition is none, or a day that has come.
+func begun(constraint map[string]any, at time.Time) bool {
+	start, isDay := constraint["start_date"].(string)
+	from, err := time.Parse(time.DateOnly, start)
+	return len(constraint) == 0 || isDay && len(constraint) == 1 && err == nil && !from.After(at)
+}
+
+// addFields adds what fields say of a tier.
+func (r *rates) addFields(fields map[string]json.RawMessage, tier string) {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		as, ok := genAIFields[name]
 		if !ok {
@@ -99,56 +160,13 @@ func genAIRates(text json.RawMessage) []logos.Price {
 		if json.Unmarshal(fields[name], &tiered.Base) != nil && json.Unmarshal(fields[name], &tiered) != nil {
 			continue
 		}
-		r.add(as.meter, tiered.Base, as.unit, logos.StandardTier, 0)
+		r.add(as.meter, tiered.Base, as.unit, tier, 0)
 		for _, t := range tiered.Tiers {
 			if t.Start > 0 && t.Start < 1_000_000_000 {
-				r.add(as.meter, t.Price, as.unit, logos.StandardTier, t.Start+1) // more than start
+				r.add(as.meter, t.Price, as.unit, tier, t.Start+1) // more than start
 			}
 		}
 	}
-	return r.list
-}
-
-// A clause says which names a model has.
-type clause struct {
-	Equals     *string
-	StartsWith *string `json:"starts_with"`
-	EndsWith   *string `json:"ends_with"`
-	Contains   *string
-	Regex      *string
-	Or         []clause
-	And        []clause
-	pattern    *regexp.Regexp
-}
-
-// UnmarshalJSON compiles the pattern, which can't take long to match. One that is of another kind holds never.
-func (c *clause) UnmarshalJSON(text []byte) error {
-	type plain clause
-	if err := json.Unmarshal(text, (*plain)(c)); err != nil {
-		return err
-	}
-	if c.Regex != nil {
-		c.pattern, _ = regexp.Compile(*c.Regex)
-	}
-	return nil
-}
-
-func (c *clause) holds(name string) bool {
-	switch {
-	case c.Equals != nil:
-		return name == *c.Equals
-	case c.StartsWith != nil:
-		return strings.HasPrefix(name, *c.StartsWith)
-	case c.EndsWith != nil:
-		return strings.HasSuffix(name, *c.EndsWith)
-	case c.Contains != nil:
-		return strings.Contains(name, *c.Contains)
-	case c.Regex != nil:
-		return c.pattern != nil && c.pattern.MatchString(name)
-	case len(c.Or) > 0:
-		return slices.ContainsFunc(c.Or, func(x clause) bool { return x.holds(name) })
-	}
-	return len(c.And) > 0 && !slices.ContainsFunc(c.And, func(x clause) bool { return !x.holds(name) })
 }
 
 // readPython reads the data.py of the package, as the expression that it is.

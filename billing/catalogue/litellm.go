@@ -19,6 +19,7 @@ var liteLLMFields = map[string]logos.Meter{
 	"input_cost_per_token":                      logos.MeterInput,
 	"output_cost_per_token":                     logos.MeterOutput,
 	"cache_read_input_token_cost":               logos.MeterCachedInput,
+	"input_cost_per_token_cache_hit":            logos.MeterCachedInput,
 	"cache_creation_input_token_cost":           logos.MeterCacheWrite,
 	"cache_creation_input_token_cost_above_1hr": logos.MeterCacheWrite1h,
 	"input_cost_per_audio_token":                logos.MeterAudioInput,
@@ -46,7 +47,7 @@ func readLiteLLM(text []byte) (*List, error) {
 			continue
 		}
 		provider = strings.TrimPrefix(provider, "text-completion-")
-		name := strings.TrimPrefix(key, provider+"/")
+		name := strings.ToLower(strings.TrimPrefix(key, provider+"/"))
 		l.add(provider, model{func(n string) bool { return n == name }, liteLLMPrices(entries[key])})
 	}
 	if l.Len() == 0 {
@@ -74,8 +75,8 @@ func liteLLMPrices(fields map[string]any) []logos.Price {
 		}
 		meter, ok := liteLLMFields[name]
 		amount, err := decimal.NewFromString(number.String())
-		if !ok || err != nil || !small(amount) {
-			continue
+		if !ok || err != nil || !small(amount) || meter == logos.MeterOutput && amount.IsZero() && fields["mode"] == "embedding" {
+			continue // embeddings have no output: their 0 is no price that a person must look at
 		}
 		if meter == logos.MeterImage || meter == logos.MeterRequest {
 			r.add(meter, amount, 1, tier, from)

@@ -98,7 +98,13 @@ func withRequired(s *openapi.Schema, m *protogen.Message) *openapi.Schema {
 	if !isResource(m) || len(required(m)) == 0 {
 		return s
 	}
-	return &openapi.Schema{AllOf: []*openapi.Schema{s}, Required: required(m)}
+	out := &openapi.Schema{AllOf: []*openapi.Schema{s}, Required: required(m)}
+	for _, f := range m.Fields {
+		if has(f, annotations.FieldBehavior_REQUIRED) && f.Desc.Kind() == protoreflect.StringKind {
+			out.Properties.Set(string(f.Desc.Name()), &openapi.Schema{Type: openapi.Types{"string"}, MinLength: 1})
+		}
+	}
+	return out
 }
 
 func has(f *protogen.Field, b annotations.FieldBehavior) bool {
@@ -138,7 +144,7 @@ func (g *generator) field(f *protogen.Field, at side) *openapi.Schema {
 // nullable allows null where the gateway writes or reads it.
 func nullable(s *openapi.Schema, f *protogen.Field, at side) *openapi.Schema {
 	message := f.Message != nil && !f.Desc.IsList() && !f.Desc.IsMap()
-	if at == answered && !message || at == sent && has(f, annotations.FieldBehavior_REQUIRED) {
+	if at == answered && !message || at == sent && has(f, annotations.FieldBehavior_REQUIRED) && !isResource(f.Parent) { // a change may leave it out
 		return s
 	}
 	if s.Ref == "" && s.AllOf == nil {
