@@ -41,7 +41,7 @@ func (s *Shortage) Error() *logos.Error {
 	case s.Passes:
 		return logos.Errorf(logos.Denied, "budget_needs_model", "the budget %q limits %s, and of calls that pass through nobody knows how much they use before: call by model", s.Name, s.Unit)
 	case s.Unknown:
-		return logos.Errorf(logos.Denied, "deployment_unpriced", "the budget %q limits money, and no deployment that could serve this call has a price in %s: an administrator sets one with POST /admin/v1/prices, an explicit 0 included", s.Name, s.Currency)
+		return logos.Errorf(logos.Denied, "deployment_unpriced", "the budget %q limits money, and no deployment that could serve this call has a price in %s: `logos prices unpriced` shows an administrator the command that sets one, an explicit 0 included", s.Name, s.Currency)
 	}
 	kind, code := logos.Exhausted, RateLimitExceeded
 	if s.Unit == logos.UnitMoney {
