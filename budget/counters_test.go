@@ -336,3 +336,38 @@ func TestIndexFindsWhatSelectorsMatch(t *testing.T) {
 		}
 	}
 }
+
+// TestSlackIsGrantedInWholeCalls: fragments at several gateways would be room that no call can use.
+func TestSlackIsGrantedInWholeCalls(t *testing.T) {
+	t.Parallel()
+	for limit := range int64(300) {
+		for live := range 4 {
+			r := logos.ShareRequest{Reserved: 20, Held: 30, Need: 10, Slack: 200, Step: 10}
+			granted := r.Grant(limit, logos.Share{Granted: 30}, 0, live)
+			if whole := granted%10 == 0; granted > max(limit, 20) || limit >= 30 && !whole {
+				t.Errorf("of %d, %d are granted", limit, granted)
+			}
+		}
+	}
+}
+
+// TestWhatCallsWaitForIsNotGivenBack: between the answer of the database and the calls that have waited for it,
+// another round may begin.
+func TestWhatCallsWaitForIsNotGivenBack(t *testing.T) {
+	t.Parallel()
+	store := newLedger(&clock{at: noon}, 50)
+	c := New(store, logos.Gateway{ID: "g", Epoch: 1}, Options{Now: store.clock.now}, zap.NewNop(), prometheus.NewRegistry())
+	x := c.counter(logos.CounterID{Budget: 1}, 0, logos.UnitRequests, noon)
+	x.need, c.needy[x] = 50, true
+	for range 3 {
+		c.lease(t.Context(), false)
+		c.needy[x] = true
+		if x.granted != 50 {
+			t.Fatalf("of 50 that calls wait for %d are granted", x.granted)
+		}
+		if requests, _, _ := c.plan(noon, false); x.granted != 50 || requests[0].Held != 50 {
+			t.Fatalf("the next round gives back what calls wait for: %+v", requests)
+		}
+		c.needy[x] = true
+	}
+}
