@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	_ "time/tzdata" // budgets have time zones, and the image has no database of them
 
 	"go.uber.org/zap"
 
