@@ -260,6 +260,9 @@ func seedTotals(b *testing.B, conn *pgx.Conn, month time.Time, calls int) {
 	}
 	slices.SortFunc(rows, func(a, b []any) int { return int(a[0].(int64) - b[0].(int64)) })
 	copyRows(b, conn, "usage_series", []string{"id", "team_id", "project_id", "api_key_id", "profile_id", "model_id", "provider_id", "deployment_id", "api", "end_reason", "service_tier"}, rows)
+	if _, err := conn.Exec(b.Context(), "select setval(pg_get_serial_sequence('usage_series', 'id'), $1)", len(rows)); err != nil {
+		b.Fatal(err)
+	}
 	copyRows(b, conn, "usage_meters", []string{"meter"}, [][]any{{"input"}, {"cached_input"}, {"output"}})
 	days := make(map[cell]*sums)
 	for c, t := range totals {

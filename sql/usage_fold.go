@@ -122,7 +122,7 @@ func teamSQL() []string {
 	columns, sums := foldedColumns()
 	return []string{
 		"insert into usage_series (project_id, api_key_id, profile_id, " + of + ") select distinct 0, 0, 0, " + of + ` from usage_series
-			where id in (select series_id from usage_hours where hour = any ($1::timestamptz[]) and gateway = '') on conflict do nothing`,
+			where id in (select series_id from usage_hours where hour = any ($1::timestamptz[]) and gateway = '') on conflict (` + seriesColumns + `) do nothing`,
 		"delete from usage_team_hours where hour = any ($1::timestamptz[])",
 		"insert into usage_team_hours (hour, series_id, currency, " + strings.Join(columns, ", ") + ") select h.hour, t.id, h.currency, " + strings.Join(sums, ", ") + `
 			from usage_hours h join usage_series r on r.id = h.series_id join (select id, ` + of + ` from usage_series where project_id = 0 and api_key_id = 0 and profile_id = 0) t using (` + of + `)
