@@ -198,6 +198,8 @@ func benchIn(ctx context.Context, dir string, o options) (err error) {
 		var failed error
 		r.changes, failed = p.measureChanges(ctx)
 		err = errors.Join(err, failed)
+		r.budgets, failed = p.measureBudgets(ctx, o)
+		err = errors.Join(err, failed)
 		r.policies, failed = p.measurePolicies(ctx, o)
 		err = errors.Join(err, failed)
 	}
