@@ -337,6 +337,22 @@ func TestIndexFindsWhatSelectorsMatch(t *testing.T) {
 	}
 }
 
+// TestANewCounterAsksAFewTimes: a window begins, and demand is not measured yet.
+func TestANewCounterAsksAFewTimes(t *testing.T) {
+	t.Parallel()
+	store := newLedger(&clock{at: noon}, 1_000_000)
+	r := &replica{t: t, id: "g", store: store, clock: store.clock, index: NewIndex([]*logos.Budget{tokenBudget(1_000_000)})}
+	r.start()
+	for i := range 1000 {
+		if !r.try(fmt.Sprint(i), 10) {
+			t.Fatal("a call is refused with most of the budget left")
+		}
+	}
+	if store.leases > 12 {
+		t.Errorf("1000 calls within a second ask %d times", store.leases)
+	}
+}
+
 // TestSlackIsGrantedInWholeCalls: fragments at several gateways would be room that no call can use.
 func TestSlackIsGrantedInWholeCalls(t *testing.T) {
 	t.Parallel()

@@ -245,8 +245,9 @@ func (x *counter) slack(now time.Time, closed bool) int64 {
 	want := saturate(min(x.last, math.MaxInt64/64), 4)
 	if x.parallel {
 		want = max(want, x.reserved/2)
-	} else if minute := x.rate * time.Minute.Seconds(); minute > float64(want) {
-		want = int64(min(minute, math.MaxInt64/4))
+	} else { // what was used since demand was measured doubles the share of a new counter, which else would ask at every few calls
+		minute := min(x.rate*time.Minute.Seconds(), math.MaxInt64/4)
+		want = max(want, int64(minute), x.used)
 	}
 	spare := max(0, x.granted-x.settled-x.reserved)
 	want = min(want, satAdd(x.free, spare)/int64(2*max(1, x.live)))
