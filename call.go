@@ -50,6 +50,10 @@ type Decision struct {
 
 	BodyBytes int64 `json:"b,omitempty"`  // of the request, for estimates
 	MaxTokens int64 `json:"mt,omitempty"` // the output limit that the caller set
+
+	// Reservations are what the call holds of budgets. ClampedTo is the output limit that a budget set; 0: none.
+	Reservations []Reservation `json:"bu,omitempty"`
+	ClampedTo    int64         `json:"ct,omitempty"`
 }
 
 // A DecisionTarget names one target in a decision.
@@ -164,6 +168,7 @@ type Call struct {
 	ServiceTier  string
 	Error        CallError
 	Attempts     []Attempt
+	Spent        []Spending // of budgets
 }
 
 // A CallError is the error that ended a call, as far as the provider or Envoy told it.

@@ -28,6 +28,7 @@ type Gone struct {
 	Deployments []DeploymentID
 	Policies    []PolicyID
 	Prices      []PriceID
+	Budgets     []BudgetID
 }
 
 // A Compiler makes the Config of each revision out of that of the one before and of what has changed, in a
@@ -58,13 +59,14 @@ type rows struct {
 	deployments map[DeploymentID]*Deployment
 	policies    map[PolicyID]*Policy
 	prices      map[PriceID]*Price
+	budgets     map[BudgetID]*Budget
 }
 
 // NewCompiler makes a compiler that has no rows yet.
 func NewCompiler(hasher Hasher) *Compiler {
 	return &Compiler{
 		rows: rows{
-			teams: make(map[TeamID]*Team), policies: make(map[PolicyID]*Policy), prices: make(map[PriceID]*Price),
+			teams: make(map[TeamID]*Team), policies: make(map[PolicyID]*Policy), prices: make(map[PriceID]*Price), budgets: make(map[BudgetID]*Budget),
 			projects: make(map[ProjectID]*Project), members: make(map[MemberID]*Member), keys: make(map[APIKeyID]*APIKey),
 			profiles: make(map[ProfileID]*Profile), providers: make(map[ProviderID]*Provider), credentials: make(map[CredentialID]*Credential),
 			models: make(map[ModelID]*Model), deployments: make(map[DeploymentID]*Deployment),
@@ -115,7 +117,7 @@ func (c *Compiler) Apply(revision int64, ch Changes) (*Config, error) {
 	return &next, nil
 }
 
-// editCallers brings up to date who may call, what policies demand and what calls cost, but for keys.
+// editCallers brings up to date who may call, what policies demand, and what calls cost and may cost, but for keys.
 func (c *Compiler) editCallers(d *dirt, tasks []TaskMatcher, next *Config) {
 	if len(d.teams) > 0 {
 		next.teams = maps.Clone(c.teams)
@@ -129,6 +131,9 @@ func (c *Compiler) editCallers(d *dirt, tasks []TaskMatcher, next *Config) {
 	if len(d.prices) > 0 {
 		next.prices = slices.SortedFunc(maps.Values(c.prices), func(x, y *Price) int { return cmp.Compare(x.ID, y.ID) })
 	}
+	if len(d.budgets) > 0 {
+		next.budgets = slices.SortedFunc(maps.Values(c.budgets), func(x, y *Budget) int { return cmp.Compare(x.ID, y.ID) })
+	}
 	if len(tasks)+len(*next.tasks) > 0 && !reflect.DeepEqual(tasks, *next.tasks) {
 		next.tasks = &tasks
 	}
@@ -139,6 +144,7 @@ type dirt struct {
 	teams       map[TeamID]bool
 	policies    map[PolicyID]bool
 	prices      map[PriceID]bool
+	budgets     map[BudgetID]bool
 	projects    map[ProjectID]bool
 	members     map[MemberID]bool
 	keys        map[APIKeyID]*APIKey // as they were; nil: new
@@ -157,7 +163,7 @@ func (d *dirt) routes() bool {
 // merge brings the rows up to date. A row that is what it was already does not count as changed.
 func (c *Compiler) merge(ch *Changes) *dirt {
 	d := &dirt{
-		teams: make(map[TeamID]bool), policies: make(map[PolicyID]bool), prices: make(map[PriceID]bool),
+		teams: make(map[TeamID]bool), policies: make(map[PolicyID]bool), prices: make(map[PriceID]bool), budgets: make(map[BudgetID]bool),
 		projects: make(map[ProjectID]bool), members: make(map[MemberID]bool), keys: make(map[APIKeyID]*APIKey),
 		profiles: make(map[ProfileID]bool), providers: make(map[ProviderID]bool), models: make(map[ModelID]bool),
 		modelRows: make(map[ModelID]bool), deployments: make(map[DeploymentID]bool),
@@ -166,6 +172,8 @@ func (c *Compiler) merge(ch *Changes) *dirt {
 		func(id TeamID, _ *Team) { d.teams[id] = true })
 	mergeRows(c.policies, ch.Policies, ch.Gone.Policies, func(p *Policy) PolicyID { return p.ID },
 		func(id PolicyID, _ *Policy) { d.policies[id] = true })
+	mergeRows(c.budgets, ch.Budgets, ch.Gone.Budgets, func(b *Budget) BudgetID { return b.ID },
+		func(id BudgetID, _ *Budget) { d.budgets[id] = true })
 	mergeRows(c.prices, ch.Prices, ch.Gone.Prices, func(p *Price) PriceID { return p.ID },
 		func(id PriceID, _ *Price) { d.prices[id] = true })
 	mergeRows(c.projects, ch.Projects, ch.Gone.Projects, func(p *Project) ProjectID { return p.ID },

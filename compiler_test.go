@@ -22,6 +22,7 @@ type store struct {
 	rand        *rand.Rand
 	teams       table[logos.TeamID, logos.Team]
 	policies    table[logos.PolicyID, logos.Policy]
+	budgets     table[logos.BudgetID, logos.Budget]
 	prices      table[logos.PriceID, logos.Price]
 	tasks       []logos.TaskMatcher
 	projects    table[logos.ProjectID, logos.Project]
@@ -80,7 +81,7 @@ func (t *table[ID, R]) toggle(id ID, deletes bool) {
 
 func newStore(seed uint64) *store {
 	return &store{
-		rand: rand.New(rand.NewPCG(seed, 1)), teams: newTable[logos.TeamID, logos.Team](), policies: newTable[logos.PolicyID, logos.Policy](), prices: newTable[logos.PriceID, logos.Price](), projects: newTable[logos.ProjectID, logos.Project](), members: newTable[logos.MemberID, logos.Member](),
+		rand: rand.New(rand.NewPCG(seed, 1)), teams: newTable[logos.TeamID, logos.Team](), policies: newTable[logos.PolicyID, logos.Policy](), budgets: newTable[logos.BudgetID, logos.Budget](), prices: newTable[logos.PriceID, logos.Price](), projects: newTable[logos.ProjectID, logos.Project](), members: newTable[logos.MemberID, logos.Member](),
 		keys: newTable[logos.APIKeyID, logos.APIKey](), profiles: newTable[logos.ProfileID, logos.Profile](), providers: newTable[logos.ProviderID, logos.Provider](),
 		credentials: newTable[logos.CredentialID, logos.Credential](), models: newTable[logos.ModelID, logos.Model](), deployments: newTable[logos.DeploymentID, logos.Deployment](),
 	}
@@ -119,6 +120,8 @@ func (s *store) step() {
 	case 13:
 		n := id[logos.PolicyID](s)
 		s.policies.set(n, logos.Policy{ID: n, Name: fmt.Sprint("p", s.rand.IntN(3))})
+		budget := logos.BudgetID(n)
+		s.budgets.set(budget, logos.Budget{ID: budget, Name: fmt.Sprint("b", s.rand.IntN(3))})
 		price := logos.PriceID(n)
 		s.prices.set(price, logos.Price{ID: price, Meter: logos.MeterInput, Amount: decimal.NewFromInt(s.rand.Int64N(3))})
 	case 14:
@@ -136,6 +139,7 @@ func (s *store) toggle() {
 	case 9:
 		s.policies.toggle(logos.PolicyID(n), deletes)
 		s.prices.toggle(logos.PriceID(n), deletes)
+		s.budgets.toggle(logos.BudgetID(n), deletes)
 	case 0:
 		s.projects.toggle(logos.ProjectID(n), deletes)
 	case 1:
@@ -222,7 +226,7 @@ func (s *store) deployment() {
 
 func (s *store) all() logos.Resources {
 	return logos.Resources{
-		Teams: s.teams.there(), Policies: s.policies.there(), Prices: s.prices.there(), Tasks: s.tasks,
+		Teams: s.teams.there(), Policies: s.policies.there(), Budgets: s.budgets.there(), Prices: s.prices.there(), Tasks: s.tasks,
 		Projects: s.projects.there(), Members: s.members.there(), APIKeys: s.keys.there(), Profiles: s.profiles.there(),
 		Providers: s.providers.there(), Credentials: s.credentials.there(), Models: s.models.there(), Deployments: s.deployments.there(),
 	}
@@ -231,6 +235,7 @@ func (s *store) all() logos.Resources {
 func (s *store) changes() (c logos.Changes) {
 	c.Teams, c.Gone.Teams = s.teams.changes()
 	c.Policies, c.Gone.Policies = s.policies.changes()
+	c.Budgets, c.Gone.Budgets = s.budgets.changes()
 	c.Prices, c.Gone.Prices = s.prices.changes()
 	c.Tasks = s.tasks
 	c.Projects, c.Gone.Projects = s.projects.changes()
@@ -254,6 +259,7 @@ type seen struct {
 	Targets  []*logos.Target
 	Teams    map[logos.TeamID]*logos.Team
 	Policies []*logos.Policy
+	Budgets  []*logos.Budget
 	Prices   []*logos.Price
 	Tasks    []logos.TaskMatcher
 }
@@ -262,7 +268,7 @@ func (s *store) look(c *logos.Config) seen {
 	out := seen{
 		make(map[logos.KeyHash]*logos.APIKey), make(map[logos.ProjectID]*logos.Project), make(map[logos.ProjectID][]*logos.Access),
 		make(map[logos.ModelID]*logos.Model), make(map[string]logos.ModelID), c.Targets(),
-		make(map[logos.TeamID]*logos.Team), c.Policies(), c.Prices(), *c.Tasks(),
+		make(map[logos.TeamID]*logos.Team), c.Policies(), c.Budgets(), c.Prices(), *c.Tasks(),
 	}
 	for _, h := range s.hashes {
 		out.Keys[h] = c.APIKey(h)

@@ -22,6 +22,7 @@ type Resources struct {
 	Models      []*Model
 	Deployments []*Deployment
 	Policies    []*Policy
+	Budgets     []*Budget
 	Prices      []*Price      // with ValidFrom and ValidTo, so also of the past and the future
 	Tasks       []TaskMatcher // of settings, so always all of them
 	Egress      Egress        // likewise
@@ -50,6 +51,7 @@ type callers struct {
 	digests  bool      // some key may be known by the SHA-256 of its secret alone
 	policies []*Policy // in order of id
 	prices   []*Price  // likewise
+	budgets  []*Budget // likewise
 	tasks    *[]TaskMatcher
 }
 
@@ -172,6 +174,10 @@ func (c *Config) ProviderModels() map[DeploymentID]string {
 	}
 	return out
 }
+
+// Budgets returns all budgets in order of id. If none has changed from one revision to the next, the slice is
+// the same.
+func (c *Config) Budgets() []*Budget { return c.budgets }
 
 // Tasks returns the task matchers. If none has changed from one revision to the next, the pointer is the same.
 func (c *Config) Tasks() *[]TaskMatcher { return c.tasks }

@@ -3,6 +3,7 @@ package logos
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // A Kind sorts errors by what their receiver can do about them. Each edge maps kinds once to its own
@@ -22,6 +23,7 @@ const (
 	TooLarge             // more bytes than a limit allows
 	Unavailable          // try again later
 	Unsupported          // not something Logos does
+	PaymentRequired      // there is no money left for it
 )
 
 // An Error is an expected refusal. Message is written for the person who asked: it says what is wrong
@@ -30,6 +32,8 @@ type Error struct {
 	Kind    Kind
 	Code    string // stable, snake_case, e.g. "model_not_found"
 	Message string
+
+	RetryAfter time.Duration // when it makes sense to try again; 0: not known, or never
 }
 
 // Error returns the message.

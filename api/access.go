@@ -92,6 +92,13 @@ var access = map[string][6]span{
 
 	"ExplainDecision": {all, all, team, own, none, none},
 
+	"GetBudget":          {all, all, team, own, team, own},
+	"ListBudgets":        {all, all, team, own, team, own},
+	"ListBudgetCounters": {all, all, team, own, team, own},
+	"CreateBudget":       {all, all, team, none, none, none},
+	"UpdateBudget":       {all, all, team, none, none, none},
+	"DeleteBudget":       {all, all, team, none, none, none},
+
 	"GetPrice":                {all, all, none, none, team, none},
 	"ListPrices":              {all, all, none, none, team, none},
 	"CreatePrice":             {all, all, none, none, none, none},

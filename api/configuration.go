@@ -44,6 +44,7 @@ var sections = []section{
 	sectionOf(prices, []string{"name"}, func(c *adminv1.Configuration) *[]*adminv1.Price { return &c.Prices }),
 	sectionOf(accessProfiles, []string{"project", "name"}, func(c *adminv1.Configuration) *[]*adminv1.AccessProfile { return &c.AccessProfiles }),
 	sectionOf(apiKeys, []string{"project", "name"}, func(c *adminv1.Configuration) *[]*adminv1.ApiKey { return &c.ApiKeys }),
+	sectionOf(budgets, []string{"name"}, func(c *adminv1.Configuration) *[]*adminv1.Budget { return &c.Budgets }),
 	sectionOf(policies, []string{"level", "team", "project", "access_profile", "api_key", "name"}, func(c *adminv1.Configuration) *[]*adminv1.Policy { return &c.Policies }),
 }
 

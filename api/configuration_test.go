@@ -42,6 +42,13 @@ func rich() object {
 			{"name": "ann", "project": "course", "member": "ANN@example.org", "secret_sha256": strings.Repeat("ab", 32), "expire_time": "2099-01-31T12:00:00.123456789Z"},
 			{"name": "audit", "project": "lab", "role": "viewer", "secret": "a-secret-brought-along-2"},
 		},
+		"budgets": []object{
+			{"name": "least", "unit": "parallel", "amount": "10", "selector": object{}},
+			{"name": "most", "selector": object{"projects": []string{"lab", "course"}, "api_keys": []object{{"project": "course", "api_key": "app"}}, "access_profiles": []object{{"project": "lab", "access_profile": "default"}},
+				"models": []string{"tiny"}, "providers": []string{"own", "azure"}, "labels": object{"x": "y"}}, "each": "member", "unit": "money", "currency": "EUR", "amount": "7.50", "window": "week", "time_zone": "Europe/Berlin",
+				"soft": true, "thresholds": []int{50, 100}, "webhook_url": "https://hooks.example"},
+			{"name": "red's", "team": "red", "unit": "tokens", "amount": "0010", "clamp_max_tokens": true},
+		},
 		"policies": []object{
 			{"name": "least", "level": "installation", "constraints": object{}, "attempts": object{}, "scheduling": object{"deadline": "0s"}, "objective": object{}},
 			{"name": "least", "level": "team", "team": "red", "constraints": object{"allow": object{"models": object{}}, "deny": object{}, "max_cost": []object{{"amount": "0.050", "currency": "EUR"}}}},
@@ -84,7 +91,7 @@ func TestAnExportAppliedElsewhereIsTheSame(t *testing.T) {
 		}
 	}
 	first := rootA.must("POST", apply, object{"configuration": rich()})
-	if len(items(first)) != 29 || first["revision"] == "0" {
+	if len(items(first)) != 32 || first["revision"] == "0" {
 		t.Errorf("the first apply makes %d changes: %v", len(items(first)), first)
 	}
 	exported := rootA.must("GET", "/admin/v1/configuration", nil)
@@ -296,7 +303,7 @@ func TestAnApplyIsWholeOrNothing(t *testing.T) {
 		"a key's other secret":    {object{"api_keys": []object{{"name": "k", "project": "default", "secret": "a-secret-brought-along"}, {"name": "l", "project": "default", "secret": "a-secret-brought-along"}}}, 409, "configuration.api_keys[1].secret"},
 		"a secret twice":          {object{"credentials": []object{{"provider": "first", "name": "a", "secret": "sk"}, {"provider": "first", "name": "b", "secret": "sk"}}}, 409, "configuration.credentials[1]"},
 		"a credential elsewhere":  {object{"models": []object{{"name": "m"}}, "providers": []object{{"name": "p", "base_url": "https://p.example"}}, "credentials": []object{{"provider": "p", "name": "c", "secret": "sk"}}, "deployments": []object{{"model": "m", "provider": "first", "credential": "c"}}}, 400, "configuration.deployments[0].credential"},
-		"an unknown kind":         {object{"budgets": []object{}}, 400, "configuration.budgets"},
+		"an unknown kind":         {object{"quotas": []object{}}, 400, "configuration.quotas"},
 		"an unknown field":        {object{"teams": []object{{"nme": "a"}}}, 400, "configuration.teams[0].nme"},
 	} {
 		for _, dry := range []bool{true, false} {

@@ -92,7 +92,7 @@ func decisionMessage(d *logos.Decision, names *store.DecisionNames) *adminv1.Dec
 	m := &adminv1.Decision{
 		Time: timestamppb.New(d.StartTime()), Revision: d.Revision, Api: string(d.API), Stream: d.Stream, Model: d.Model, TeamId: int64(d.Team),
 		ProjectId: int64(d.Project), ApiKeyId: int64(d.APIKey), AccessProfileId: int64(d.Profile), EndUser: d.EndUser, Session: d.Session,
-		RequestBytes: d.BodyBytes, MaxTokens: d.MaxTokens, Refusal: d.Refusal, MoreCandidates: int32(d.MoreCandidates),
+		RequestBytes: d.BodyBytes, MaxTokens: d.MaxTokens, ClampedTo: d.ClampedTo, Refusal: d.Refusal, MoreCandidates: int32(d.MoreCandidates),
 	}
 	for _, t := range d.Targets {
 		m.Targets = append(m.Targets, &adminv1.DecisionTarget{
@@ -103,8 +103,21 @@ func decisionMessage(d *logos.Decision, names *store.DecisionNames) *adminv1.Dec
 	for i := range d.Candidates {
 		m.Candidates = append(m.Candidates, candidateMessage(&d.Candidates[i], d.Facts, names))
 	}
+	for i := range d.Reservations {
+		m.Reservations = append(m.Reservations, reservationMessage(&d.Reservations[i]))
+	}
 	if d.Facts != nil {
 		m.Facts = factsMessage(d.Facts, names)
+	}
+	return m
+}
+
+func reservationMessage(r *logos.Reservation) *adminv1.DecisionReservation {
+	m := &adminv1.DecisionReservation{
+		BudgetId: int64(r.Budget), Key: r.Key, Unit: string(r.Unit), Currency: r.Currency, Amount: r.Unit.Quantity(r.Amount).String(), Hard: r.Hard,
+	}
+	if r.Start != 0 {
+		m.WindowStart = timestamppb.New(time.Unix(r.Start, 0))
 	}
 	return m
 }

@@ -34,7 +34,11 @@ var decidedAt = time.Date(2026, 11, 25, 12, 0, 0, 123456000, time.UTC)
 func decided() *logos.Decision {
 	return &logos.Decision{
 		Start: decidedAt.UnixMicro(), Revision: 5, API: logos.APIChat, Stream: true, Model: "auto", Team: 1, Project: 2, APIKey: 3, Profile: 1, EndUser: "u", Session: "s",
-		BodyBytes: 77, MaxTokens: 9, MoreCandidates: 2,
+		BodyBytes: 77, MaxTokens: 9, ClampedTo: 8, MoreCandidates: 2,
+		Reservations: []logos.Reservation{
+			{Budget: 7, Key: "project:2", Start: decidedAt.Truncate(time.Hour).Unix(), Unit: logos.UnitMoney, Currency: "EUR", Amount: 2_500_000, Hard: true, Targets: 1},
+			{Budget: 8, Unit: logos.UnitTokens, Amount: 57, Targets: 1},
+		},
 		Targets: []logos.DecisionTarget{{Deployment: 2, Model: 1, Provider: 3, Credential: 2, Cluster: "c"}},
 		Candidates: []logos.DecisionCandidate{
 			{Deployment: 2, Profile: 1, Rank: 1, Cost: 2_500_000_000, Currency: "EUR", Output: 300, FirstToken: 1_500_000, SlowToken: 3_000_000, Load: 0.25, Stale: true,
@@ -67,7 +71,11 @@ func decision() object {
 	}
 	return object{
 		"time": "2026-11-25T12:00:00.123456Z", "revision": "5", "api": "chat", "stream": true, "model": "auto", "team_id": "1", "project_id": "2", "api_key_id": "3", "access_profile_id": "1",
-		"end_user": "u", "session": "s", "request_bytes": "77", "max_tokens": "9", "refusal": "", "refusal_message": "", "more_candidates": 2.0,
+		"end_user": "u", "session": "s", "request_bytes": "77", "max_tokens": "9", "refusal": "", "refusal_message": "", "more_candidates": 2.0, "clamped_to": "8",
+		"reservations": []any{
+			object{"budget_id": "7", "key": "project:2", "window_start": "2026-11-25T12:00:00Z", "unit": "money", "currency": "EUR", "amount": "0.0025", "hard": true},
+			object{"budget_id": "8", "key": "", "window_start": nil, "unit": "tokens", "currency": "", "amount": "57", "hard": false},
+		},
 		"targets": []any{object{"deployment_id": "2", "model_id": "1", "provider_id": "3", "credential_id": "2", "model": "gpt", "provider": "azure"}},
 		"candidates": []any{
 			candidate(object{"deployment_id": "2", "provider": "azure", "model": "gpt", "deployment": "west", "rank": 1.0, "access_profile_id": "1", "expected_cost": "0.0025", "currency": "EUR",

@@ -15,7 +15,7 @@ func TestWhatIsDeletedIsShownAsDeleted(t *testing.T) {
 	g.setup()
 	root := g.as(g.root)
 	all := example(g)
-	for _, collection := range []string{"apiKeys", "accessProfiles", "prices", "deployments", "models", "credentials", "providers", "members", "projects", "teams"} {
+	for _, collection := range []string{"budgets", "apiKeys", "accessProfiles", "prices", "deployments", "models", "credentials", "providers", "members", "projects", "teams"} {
 		x := all[collection]
 		gone := root.remove(collection, x)
 		if gone["delete_time"] == nil || gone["id"] != x["id"] {
@@ -63,6 +63,8 @@ func TestWhatIsDeletedIsShownAsDeleted(t *testing.T) {
 			body["provider"], body["model"] = "x", "x"
 		case "accessProfiles", "apiKeys":
 			body["project"] = "x"
+		case "budgets":
+			body["unit"], body["amount"] = "tokens", "1"
 		case "policies":
 			body["level"], body["project"] = "project", "x"
 		}

@@ -72,6 +72,7 @@ func TestWrongInputIsRefusedByName(t *testing.T) {
 		good := map[string]object{
 			"Team": {"name": "n"}, "Project": {"name": "n"}, "Member": {"email": "n@example.org", "role": "viewer"}, "Provider": {"name": "n", "base_url": "https://n.example"},
 			"Credential": {"name": "n", "provider": "x"}, "Model": {"name": "n"}, "Deployment": {"name": "n", "model": "x", "provider": "x"}, "Price": {"name": "n", "provider": "x", "meter": "input", "amount": "1", "currency": "EUR"}, "AccessProfile": {"name": "n", "project": "x"}, "ApiKey": {"name": "n", "project": "x"},
+			"Budget": {"name": "n", "unit": "requests", "amount": "1"},
 			"Policy": {"name": "n", "level": "project", "project": "x"},
 		}[kind]
 		for i := range resource.Message().Fields().Len() {

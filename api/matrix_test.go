@@ -84,6 +84,8 @@ func (w *world) try(t *testing.T, p person, name string) {
 		switch name {
 		case "ListPolicyVersions":
 			w.tryGet(t, p, name, "Policy", reach)
+		case "ListBudgetCounters":
+			w.tryGet(t, p, name, "Budget", reach)
 		case "ListPolicyVariables":
 			if _, err := w.call(p.key, name, object{}); err != nil {
 				t.Errorf("%s gives %v", name, err)
@@ -193,6 +195,9 @@ func (w *world) anyRequest(name string) object {
 			if f.Message().Fields().ByName(protoreflect.Name(field)) != nil {
 				resource[field] = value
 			}
+		}
+		if kind == "Budget" {
+			resource["unit"] = "money"
 		}
 		request[snake(kind)] = resource
 	}
@@ -320,6 +325,8 @@ func (w *world) resource(kind string, in place) object {
 		return object{"name": name, "project": in.project}
 	case "Policy":
 		return object{"name": name, "level": "project", "project": in.project}
+	case "Budget":
+		return object{"name": name, "team": in.team, "unit": "tokens", "amount": "5", "window": "day"}
 	case "ApiKey":
 		out := object{"name": name, "project": in.project}
 		if in.member != "" {
@@ -343,7 +350,7 @@ func (w *world) tryCreate(t *testing.T, p person, name, kind, reach string) {
 			request = object{"template": r, "csv": "n\n1\n"}
 		}
 		want := codes.InvalidArgument
-		if p.team == "" && (kind == "Project" || kind == "Member") {
+		if p.team == "" && (kind == "Project" || kind == "Member" || kind == "Budget") {
 			want = codes.PermissionDenied // a team owner of no team
 		}
 		if p.mayMakeAt(w, reach, kind, in) {
@@ -448,7 +455,7 @@ func (p person) mayMakeAt(w *world, reach, kind string, in place) bool {
 	switch {
 	case reach == "all":
 		return true
-	case kind == "Project" || kind == "Member":
+	case kind == "Project" || kind == "Member" || kind == "Budget":
 		return p.team != "" && (in.team == "" || w.ids[in.team] == p.team) // none given is one's own
 	case reach == "team":
 		return p.team != "" && w.ids[in.team] == p.team

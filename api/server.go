@@ -60,6 +60,7 @@ func newAdmin(s *Service, prober *probe.Prober, explainer Explainer, log *zap.Lo
 	adminv1.RegisterAuditEventServiceServer(a.grpc, &auditServer{Service: s})
 	adminv1.RegisterSettingsServiceServer(a.grpc, &settingsServer{Service: s})
 	adminv1.RegisterSessionServiceServer(a.grpc, &sessionServer{Service: s})
+	adminv1.RegisterBudgetServiceServer(a.grpc, &budgetServer{Service: s})
 	adminv1.RegisterConfigurationServiceServer(a.grpc, &configurationServer{Service: s})
 	go func() {
 		defer close(a.serving)
@@ -125,7 +126,7 @@ func newREST(conn *grpc.ClientConn, services []string) (http.Handler, error) {
 		adminv1.RegisterTeamServiceHandler, adminv1.RegisterProjectServiceHandler, adminv1.RegisterMemberServiceHandler,
 		adminv1.RegisterAccessProfileServiceHandler, adminv1.RegisterApiKeyServiceHandler, adminv1.RegisterProviderServiceHandler,
 		adminv1.RegisterCredentialServiceHandler, adminv1.RegisterModelServiceHandler, adminv1.RegisterDeploymentServiceHandler,
-		adminv1.RegisterPolicyServiceHandler, adminv1.RegisterPriceServiceHandler, adminv1.RegisterDecisionServiceHandler,
+		adminv1.RegisterPolicyServiceHandler, adminv1.RegisterPriceServiceHandler, adminv1.RegisterBudgetServiceHandler, adminv1.RegisterDecisionServiceHandler,
 		adminv1.RegisterCallServiceHandler, adminv1.RegisterUsageServiceHandler, adminv1.RegisterAdjustmentServiceHandler, adminv1.RegisterAuditEventServiceHandler, adminv1.RegisterSettingsServiceHandler,
 		adminv1.RegisterSessionServiceHandler, adminv1.RegisterConfigurationServiceHandler,
 	} {

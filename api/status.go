@@ -24,6 +24,7 @@ var codeOf = map[logos.Kind]codes.Code{
 	logos.Invalid: codes.InvalidArgument, logos.Unauthenticated: codes.Unauthenticated, logos.Denied: codes.PermissionDenied,
 	logos.NotFound: codes.NotFound, logos.Exists: codes.AlreadyExists, logos.Conflict: codes.Aborted, logos.Exhausted: codes.ResourceExhausted,
 	logos.TooLarge: codes.InvalidArgument, logos.Unavailable: codes.Unavailable, logos.Unsupported: codes.Unimplemented,
+	logos.PaymentRequired: codes.ResourceExhausted,
 }
 
 // statusOf makes a google.rpc.Status of an error, with the field that it is about and a stable reason. An

@@ -36,6 +36,7 @@ func example(g *gateway) map[string]object {
 		{"prices", object{"name": "x", "provider": "x", "meter": "input", "amount": "1", "currency": "EUR"}},
 		{"accessProfiles", object{"name": "x", "project": "x", "models": []string{"x"}}},
 		{"apiKeys", object{"name": "x", "project": "x"}},
+		{"budgets", object{"name": "x", "unit": "requests", "amount": "1"}},
 		{"policies", object{"name": "x", "level": "project", "project": "x"}},
 	} {
 		out[x.collection] = root.make(x.collection, x.resource)

@@ -147,8 +147,10 @@ func (w *world) build() {
 			w.add(owner["name"].(string), "policies", owner)
 		}
 	}
+	w.add("installation-budget", "budgets", object{"name": "installation-budget", "unit": "requests", "amount": "1000000", "window": "minute"})
 	w.add("installation-policy", "policies", object{"name": "installation-policy", "level": "installation"})
 	for _, team := range []string{"A", "B", "C"} {
+		w.add(team+"-budget", "budgets", object{"name": team + "-budget", "team": team, "unit": "money", "currency": "EUR", "amount": "12.50", "window": "month"})
 		w.add(team+"-policy", "policies", object{"name": team + "-policy", "level": "team", "team": team})
 	}
 }
@@ -209,7 +211,7 @@ func (w *world) record() {
 // collections are the kinds that have many resources, by the names of their methods.
 var collections = map[string]string{
 	"Team": "teams", "Project": "projects", "Member": "members", "AccessProfile": "accessProfiles", "ApiKey": "apiKeys", "Provider": "providers",
-	"Credential": "credentials", "Model": "models", "Deployment": "deployments", "Price": "prices", "AuditEvent": "auditEvents", "Policy": "policies",
+	"Credential": "credentials", "Model": "models", "Deployment": "deployments", "Price": "prices", "AuditEvent": "auditEvents", "Policy": "policies", "Budget": "budgets",
 }
 
 // observe notes everything that is there.
@@ -297,6 +299,8 @@ func (p person) owns(kind string, x thing) bool {
 	switch kind {
 	case "Team":
 		return x.id == p.team
+	case "Budget":
+		return x.team != "" && x.team == p.team
 	case "Model", "Deployment":
 		if p.member != "" {
 			return slices.Contains(x.grantedTeams, p.team)

@@ -25,6 +25,9 @@ type Band struct {
 	Currency               string
 	Input, Output, Request decimal.Decimal // for each
 	Missing                []logos.Meter   // of input and output, those that have no price
+	// CacheWrite and Reasoning are the dearest prices of prompt tokens that are written to a cache, and of answer
+	// tokens for reasoning; 0: they have none.
+	CacheWrite, Reasoning decimal.Decimal
 }
 
 // Card returns what a target charges in a service tier from a time on; [AnyTier]: the worst of all tiers that
@@ -67,7 +70,18 @@ func (l *list) band(tiers []string, from int64) Band {
 			b.Missing = append(b.Missing, x.meter)
 		}
 	}
+	b.CacheWrite = decimal.Max(l.dearest(tiers, logos.MeterCacheWrite, from), l.dearest(tiers, logos.MeterCacheWrite1h, from))
+	b.Reasoning = l.dearest(tiers, logos.MeterReasoning, from)
 	return b
+}
+
+func (l *list) dearest(tiers []string, m logos.Meter, from int64) (most decimal.Decimal) {
+	for _, tier := range tiers {
+		if p := l.price(m, tier, from); p != nil {
+			most = decimal.Max(most, Each(p))
+		}
+	}
+	return most
 }
 
 // tiers returns every service tier that some price is of, and the standard one.

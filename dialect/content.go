@@ -13,6 +13,8 @@ type Content struct {
 	// Tokens estimates the length of the input: a token for each four bytes of text and of the tools, and some
 	// for each image, whose bytes say little.
 	Tokens int64
+	// MostTokens bounds it from above.
+	MostTokens int64
 
 	System, User []byte // the first system prompt and what the user said last: of long ones beginning and end
 	Prefix       []byte // how a prompt begins that is long enough for providers to cache; nil: it is shorter
@@ -87,9 +89,11 @@ func (r *Request) Content(body []byte) Content {
 			w.bytes += int64(len(raw))
 		case formatField:
 			w.out.JSONSchema = w.out.JSONSchema || bytes.Contains(raw, []byte(`"json_schema"`))
+			w.format += int64(len(raw))
 		}
 	}
 	w.out.Tokens = (w.bytes+bytesPerToken-1)/bytesPerToken + w.images*tokensPerImage
+	w.out.MostTokens = w.mostTokens()
 	w.out.Images = w.images > 0
 	if w.bytes >= cacheableBytes {
 		w.out.Prefix = r.content.prefix(body)
@@ -113,11 +117,30 @@ type contentReader struct {
 	out    Content
 	bytes  int64 // of text
 	images int64
+	parts  int64  // messages, and parts of them
+	data   int64  // bytes of files and audio
+	format int64  // bytes of what the answer shall look like
 	text   []byte // read last; still escaped
+}
+
+// prompts counts the prompts of a list; numbers are the tokens of one.
+func (w *contentReader) prompts() (n int64) {
+	list := contentReader{scanner: w.scanner}
+	if list.peek() != '[' {
+		return 1
+	}
+	list.each(func() {
+		if c := list.peek(); c == '"' || c == '[' {
+			n++
+		}
+		_ = list.value(2)
+	})
+	return max(1, n)
 }
 
 // prompt reads a prompt: a text, a message, or a list of these.
 func (w *contentReader) prompt(role string) {
+	w.parts++
 	switch w.peek() {
 	case '[':
 		w.each(func() { w.prompt(role) })
@@ -166,6 +189,7 @@ func (w *contentReader) part(key string) {
 	case '[':
 		w.each(func() { w.part(key) })
 	case '{':
+		w.parts++
 		if key == "image_url" {
 			w.images++
 		}
@@ -188,7 +212,10 @@ func (w *contentReader) string(key string, raw []byte) {
 		return
 	case "image_url":
 		return
-	case "url", "data", "file_data", "media_type", "id", "file_id", "tool_call_id", "signature", "encrypted_content":
+	case "data", "file_data", "encrypted_content":
+		w.data += int64(len(raw))
+		return
+	case "url", "media_type", "id", "file_id", "tool_call_id", "signature":
 		return // no text, or one that costs next to nothing
 	}
 	w.bytes += int64(len(raw))

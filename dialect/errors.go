@@ -13,6 +13,8 @@ func Status(kind logos.Kind) int {
 		return 400
 	case logos.Unauthenticated:
 		return 401
+	case logos.PaymentRequired:
+		return 402
 	case logos.Denied:
 		return 403
 	case logos.NotFound:
@@ -34,11 +36,11 @@ func Status(kind logos.Kind) int {
 // openAITypes and anthropicTypes hold the error types that each API's clients know.
 var (
 	openAITypes = map[int]string{
-		400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "invalid_request_error",
+		400: "invalid_request_error", 401: "authentication_error", 402: "insufficient_quota", 403: "permission_error", 404: "invalid_request_error",
 		413: "invalid_request_error", 429: "rate_limit_error", 501: "invalid_request_error",
 	}
 	anthropicTypes = map[int]string{
-		400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+		400: "invalid_request_error", 401: "authentication_error", 402: "billing_error", 403: "permission_error", 404: "not_found_error",
 		413: "request_too_large", 429: "rate_limit_error", 501: "invalid_request_error", 503: "overloaded_error",
 	}
 )

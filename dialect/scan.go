@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"math/bits"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -35,6 +36,9 @@ type Request struct {
 	streamOptions field
 	includeUsage  field
 	content       contentFields
+	limits        [len(limitNames)]limit
+	answers       int64 // n, or best_of if that is more; 0: not said
+	tier          bool  // there is a service tier
 }
 
 // A span is a part of the body.
@@ -77,6 +81,14 @@ func Scan(body []byte) (Request, error) {
 			if n > 0 && (r.MaxTokens == 0 || n < r.MaxTokens) {
 				r.MaxTokens = n
 			}
+			r.limits[slices.Index(limitNames[:], key)] = limit{field{span: span{at, s.at}, found: true}, n}
+		case "n", "best_of":
+			var n int64
+			n, err = s.count(key)
+			r.answers = max(r.answers, n)
+		case "service_tier":
+			r.tier = true
+			err = s.value(1)
 		case "safety_identifier":
 			safety, err = s.optionalText(key)
 		case "user":
@@ -121,12 +133,12 @@ func Scan(body []byte) (Request, error) {
 // decoders match names in any case, and would take it for that one.
 func likeKnown(key string) bool {
 	switch len(key) {
-	case len("user"), len("model"), len("stream"), len("metadata"), len("max_tokens"), len("stream_options"),
+	case len("n"), len("best_of"), len("service_tier"), len("user"), len("model"), len("stream"), len("metadata"), len("max_tokens"), len("stream_options"),
 		len("safety_identifier"), len("max_completion_tokens"):
 	default:
 		return false
 	}
-	for _, known := range []string{"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "safety_identifier", "user", "metadata"} {
+	for _, known := range []string{"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "safety_identifier", "user", "metadata", "n", "best_of", "service_tier"} {
 		if strings.EqualFold(key, known) {
 			return true
 		}
@@ -418,7 +430,7 @@ func (s *scanner) count(string) (int64, error) {
 	if err != nil || n < 0 || n > 1e15 {
 		return 0, nil
 	}
-	return int64(n), nil
+	return ceil(n), nil
 }
 
 // userID takes Anthropic's metadata object and returns its user_id.

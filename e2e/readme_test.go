@@ -17,8 +17,8 @@ func TestReadmeStepsAsTyped(t *testing.T) {
 		t.Fatal(err)
 	}
 	script, steps := "", strings.Split(string(text), "```sh\n")
-	if len(steps) != 5 {
-		t.Fatal("README has not the steps of the set-up calls, the admin API, prices and a policy")
+	if len(steps) != 6 {
+		t.Fatal("README has not the steps of the set-up calls, the admin API, prices, budgets and a policy")
 	}
 	for _, rest := range steps[1:] {
 		block, _, _ := strings.Cut(rest, "```")
@@ -48,7 +48,7 @@ func TestReadmeStepsAsTyped(t *testing.T) {
 	}
 	for _, want := range []string{
 		`"usage"`, `"silver"`, "nothing to do", "local/tiny/ has no price of input and output", "+ price local/output", "+ price local/tiny/input",
-		`"ok":true`, `"targets":[{"deployment_id":"2"`,
+		`"ok":true`, `"thresholds":[80]`, `"counters":[]`, `"targets":[{"deployment_id":"2"`,
 	} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("%q is missing: %s\n%s", want, out, &answers)

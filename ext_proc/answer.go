@@ -54,10 +54,7 @@ func (c *call) refuse(e *logos.Error, cause error) *extprocv3.ProcessingResponse
 			metadata = namespace(map[string]*structpb.Value{DecisionKey: structpb.NewStringValue(string(encoded))})
 		}
 	}
-	var headers []*corev3.HeaderValueOption
-	if e.Kind != logos.Unavailable && e.Kind != logos.Exhausted {
-		headers = append(headers, setHeader("x-should-retry", "false"))
-	}
+	headers := retryHeaders(e)
 	api := c.route.API
 	if c.anthropic || strings.HasPrefix(c.path, "/v1/messages") {
 		api = logos.APIMessages

@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
@@ -29,6 +30,7 @@ type call struct {
 	seed     uint64         // of all chance; 0: by the call's id
 	explains bool           // the call is not made
 	proxied  *logos.Target  // of a pass-through call
+	spending *spending      // nil: no budget counts it
 	timeout  time.Duration  // of the whole call; 0: the route's
 	outcome  string         // for the metric
 	// bodySeen says that the answer is to the body's message.
@@ -36,7 +38,7 @@ type call struct {
 }
 
 // onHeaders is the first phase. It answers at once, or asks for the body.
-func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool, err error) {
+func (c *call) onHeaders(ctx context.Context) (answer *extprocv3.ProcessingResponse, wantsBody bool, err error) {
 	if c.snapshot = c.server.current(); c.snapshot == nil {
 		return nil, false, errStarting()
 	}
@@ -71,7 +73,7 @@ func (c *call) onHeaders() (answer *extprocv3.ProcessingResponse, wantsBody bool
 		return nil, false, err
 	}
 	if passes {
-		return c.startPassthrough()
+		return c.startPassthrough(ctx)
 	}
 	if c.route.Models && c.method == "GET" {
 		c.outcome = "answered"
@@ -102,16 +104,16 @@ func (c *call) unknownPath() error {
 }
 
 // onBody is the second phase.
-func (c *call) onBody(body []byte) (*extprocv3.ProcessingResponse, bool, error) {
+func (c *call) onBody(ctx context.Context, body []byte) (*extprocv3.ProcessingResponse, bool, error) {
 	c.bodySeen = true
 	if int64(len(body)) > c.server.cfg.MaxBodyBytes {
 		return nil, false, c.tooLarge()
 	}
 	if c.proxied != nil {
-		answer, err := c.finishPassthrough(body)
+		answer, err := c.finishPassthrough(ctx, body)
 		return answer, false, err
 	}
-	answer, err := c.byModel(body)
+	answer, err := c.byModel(ctx, body)
 	return answer, false, err
 }
 
@@ -120,16 +122,16 @@ func (c *call) tooLarge() error {
 }
 
 // byModel decides a call of a model API.
-func (c *call) byModel(body []byte) (*extprocv3.ProcessingResponse, error) {
-	d, attempts, rewrites, err := c.decide(body)
+func (c *call) byModel(ctx context.Context, body []byte) (*extprocv3.ProcessingResponse, error) {
+	d, attempts, rewrites, err := c.decide(ctx, body)
 	if err != nil {
 		return nil, err
 	}
 	return c.send(d, rewrites, c.plan(d, attempts))
 }
 
-// decide chooses targets for a call of a model API, and what each changes.
-func (c *call) decide(body []byte) (*logos.Decision, logos.AttemptLimits, []string, error) {
+// decide chooses targets for a call of a model API, reserves what it may use there, and says what each changes.
+func (c *call) decide(ctx context.Context, body []byte) (*logos.Decision, logos.AttemptLimits, []string, error) {
 	var none logos.AttemptLimits
 	parsed, err := dialect.Scan(body)
 	if err != nil {
@@ -144,27 +146,32 @@ func (c *call) decide(body []byte) (*logos.Decision, logos.AttemptLimits, []stri
 	if err != nil {
 		return nil, none, nil, &refusal{decision: d, err: asRefusal(err)}
 	}
-	choice := c.choose(w, &parsed, body, name)
+	c.spends(d, &parsed, body)
+	choice, grant := c.within(ctx, func() policy.Choice { return c.choose(w, &parsed, body, name) })
 	record(d, &choice, c.explains)
 	if len(choice.Targets) == 0 {
 		return nil, none, nil, &refusal{decision: d, err: c.noTarget(&choice, name)}
 	}
-	d.Profile = choice.Profile.ID
+	d.Profile, d.Reservations, d.ClampedTo = choice.Profile.ID, grant.Reservations, grant.MaxTokens
 	rewrites := make([]string, len(choice.Targets))
 	d.Targets = make([]logos.DecisionTarget, len(choice.Targets))
 	for i, t := range choice.Targets {
-		d.Targets[i], rewrites[i] = c.target(t, &parsed)
+		d.Targets[i], rewrites[i] = c.target(t, &parsed, grant.MaxTokens)
 	}
 	return d, choice.Attempts, rewrites, nil
 }
 
-// target returns a target as it stands in the decision, and what an attempt there changes.
-func (c *call) target(t *logos.Target, parsed *dialect.Request) (logos.DecisionTarget, string) {
+// target returns a target as it stands in the decision, and what an attempt there changes. maxTokens is the output
+// limit that a budget sets; 0: none.
+func (c *call) target(t *logos.Target, parsed *dialect.Request, maxTokens int64) (logos.DecisionTarget, string) {
 	api := c.route.API
 	rewrite := dialect.Rewrite{
 		Path:    dialect.TargetPath(t, api, c.route.Query),
 		Host:    t.Provider.Authority(),
 		Splices: parsed.Splices(api, providerModel(t), t.Deployment.IncludeUsage),
+	}
+	if maxTokens > 0 {
+		rewrite.Splices = parsed.Limit(api, t.Provider.Dialect, maxTokens, rewrite.Splices)
 	}
 	return logos.DecisionTarget{
 		Deployment: t.Deployment.ID, Model: t.Model.ID, Provider: t.Provider.ID, Credential: t.Credential.ID, Cluster: t.Cluster,
@@ -182,6 +189,9 @@ func providerModel(t *logos.Target) string {
 // noTarget says why nothing is left, and to whom it is to be told: what only time can change is to be tried
 // again.
 func (c *call) noTarget(choice *policy.Choice, name string) *logos.Error {
+	if err := c.overBudget(choice.Candidates); err != nil {
+		return err
+	}
 	switch {
 	case !choice.Granted && len(c.key.Models) > 0:
 		return logos.Errorf(logos.Denied, "model_not_allowed", "this key may use no model: its access profile grants none of those that it is limited to")
@@ -254,9 +264,11 @@ func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*
 		return nil, fmt.Errorf("encode the decision: %w", err)
 	}
 	if !logos.ValidCallID(c.id) { // Envoy makes nothing else, and nothing else can be recorded
+		c.release()
 		return nil, fmt.Errorf("the request id %.64q is no UUID", c.id)
 	}
 	if err := c.server.intents.Begin(c.id, c.epoch, d, encoded); err != nil {
+		c.release()
 		return nil, err
 	}
 	c.outcome = "sent"

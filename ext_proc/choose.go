@@ -126,16 +126,22 @@ func (c *call) read(r *policy.Request, content dialect.Content) {
 	}
 }
 
-// state returns what is known of targets. Prices and the expected lengths of answers serve policies alone.
+// state returns what is known of targets, of budgets too. Prices and the expected lengths of answers serve policies alone.
 func (c *call) state(policies bool) func(*logos.Target, int64) policy.State {
 	measured, output := c.server.cfg.State, c.server.cfg.OutputTokens
-	if !policies {
+	if !policies && c.spending == nil {
 		return measured
 	}
 	now := c.server.cfg.Now()
 	return func(t *logos.Target, inputTokens int64) (state policy.State) {
 		if measured != nil {
 			state = measured(t, inputTokens)
+		}
+		if c.spending != nil {
+			c.exclude(&state, t)
+		}
+		if !policies {
+			return state
 		}
 		if output != nil {
 			state.OutputTokens = output(c.project.ID, t.Model.ID)

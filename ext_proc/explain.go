@@ -21,7 +21,7 @@ type ExplainRequest struct {
 
 // Explain decides a call as it would be decided now, by the same code, and sends nothing. A call that would
 // be refused has a decision with its Refusal; the error is what the caller would be told.
-func (s *Server) Explain(_ context.Context, r ExplainRequest) (*logos.Decision, error) {
+func (s *Server) Explain(ctx context.Context, r ExplainRequest) (*logos.Decision, error) {
 	c := &call{server: s, now: s.cfg.Now(), seed: cmp.Or(r.Seed, rand.Uint64()|1), explains: true, request: request{
 		method: "POST", path: r.Path, route: dialect.ParsePath(r.Path), contentLength: int64(len(r.Body)),
 		profile: r.Profile, policy: r.Policy, user: r.User, session: r.Session,
@@ -34,7 +34,7 @@ func (s *Server) Explain(_ context.Context, r ExplainRequest) (*logos.Decision, 
 	if c.project == nil {
 		return nil, logos.Errorf(logos.NotFound, "not_found", "the API key is not in force here: try again in a second")
 	}
-	d, err := c.explain(r.Body)
+	d, err := c.explain(ctx, r.Body)
 	if err == nil {
 		return d, nil
 	}
@@ -48,7 +48,7 @@ func (s *Server) Explain(_ context.Context, r ExplainRequest) (*logos.Decision, 
 	return d, asRefusal(err)
 }
 
-func (c *call) explain(body []byte) (*logos.Decision, error) {
+func (c *call) explain(ctx context.Context, body []byte) (*logos.Decision, error) {
 	if c.snapshot.unusable != nil {
 		return nil, errPolicies()
 	}
@@ -64,6 +64,8 @@ func (c *call) explain(body []byte) (*logos.Decision, error) {
 	if err := c.checkAPI(false); err != nil {
 		return nil, err
 	}
-	d, _, _, err := c.decide(body)
+	c.id = unsentID()
+	defer c.release()
+	d, _, _, err := c.decide(ctx, body)
 	return d, err
 }

@@ -90,6 +90,12 @@ type gateway struct {
 // newGateway serves a configuration; nil means that there is none yet.
 func newGateway(t testing.TB, config *logos.Config) *gateway {
 	t.Helper()
+	return newGatewayWith(t, config, nil)
+}
+
+// newGatewayWith serves a configuration by other options than the usual ones.
+func newGatewayWith(t testing.TB, config *logos.Config, edit func(*extproc.Config)) *gateway {
+	t.Helper()
 	g := &gateway{t: t, source: "192.0.2.1", intents: &fakeIntents{}, registry: prometheus.NewRegistry(), inactive: make(map[string]bool), reason: policy.NotActive, handled: make(chan error, 100)}
 	present := snapshot(t, config)
 	g.current = func() *extproc.Snapshot { return present }
@@ -98,15 +104,19 @@ func newGateway(t testing.TB, config *logos.Config) *gateway {
 		g.handled <- err
 		return err
 	}))...)
+	cfg := extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }, Probes: &g.probes, Inactive: func(*logos.Target) string { return g.reason },
+		State: func(t *logos.Target, in int64) policy.State {
+			if g.state == nil {
+				return policy.State{}
+			}
+			return g.state(t, in)
+		}}
+	if edit != nil {
+		edit(&cfg)
+	}
 	g.server = extproc.New(
 		func() *extproc.Snapshot { return g.current() }, func(cluster string) bool { return !g.inactive[cluster] }, g.intents,
-		extproc.Config{MaxBodyBytes: maxBody, MaxDuration: time.Hour, Now: func() time.Time { return now }, Probes: &g.probes, Inactive: func(*logos.Target) string { return g.reason },
-			State: func(t *logos.Target, in int64) policy.State {
-				if g.state == nil {
-					return policy.State{}
-				}
-				return g.state(t, in)
-			}}, zap.NewNop(), g.registry)
+		cfg, zap.NewNop(), g.registry)
 	extprocv3.RegisterExternalProcessorServer(server, g.server)
 	listener := bufconn.Listen(1 << 20)
 	done := make(chan error, 1)

@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -28,7 +29,7 @@ func (c *call) passesThrough() bool {
 }
 
 // startPassthrough finds the provider. It decides at once where the body need not be read.
-func (c *call) startPassthrough() (*extprocv3.ProcessingResponse, bool, error) {
+func (c *call) startPassthrough(ctx context.Context) (*extprocv3.ProcessingResponse, bool, error) {
 	profile, target, err := c.passthroughTarget()
 	if err != nil {
 		return nil, false, err
@@ -42,7 +43,7 @@ func (c *call) startPassthrough() (*extprocv3.ProcessingResponse, bool, error) {
 			return continueWithBody(), true, nil
 		}
 	}
-	answer, err := c.sendPassthrough(nil, "", max(0, c.contentLength))
+	answer, err := c.sendPassthrough(ctx, nil, "", max(0, c.contentLength))
 	return answer, false, err
 }
 
@@ -109,9 +110,9 @@ func notReady(t *logos.Target, reason string) *logos.Error {
 }
 
 // finishPassthrough checks the model in the body.
-func (c *call) finishPassthrough(body []byte) (*extprocv3.ProcessingResponse, error) {
+func (c *call) finishPassthrough(ctx context.Context, body []byte) (*extprocv3.ProcessingResponse, error) {
 	if len(body) == 0 {
-		return c.sendPassthrough(nil, "", 0)
+		return c.sendPassthrough(ctx, nil, "", 0)
 	}
 	parsed, err := dialect.Scan(body)
 	if err != nil {
@@ -123,7 +124,7 @@ func (c *call) finishPassthrough(body []byte) (*extprocv3.ProcessingResponse, er
 	if err := c.allowModel(parsed.Model); err != nil {
 		return nil, err
 	}
-	return c.sendPassthrough(&parsed, parsed.Model, int64(len(body)))
+	return c.sendPassthrough(ctx, &parsed, parsed.Model, int64(len(body)))
 }
 
 // namesModels holds the segments after which a path names a model, as Azure's and Gemini's own paths do.
@@ -168,7 +169,7 @@ func (c *call) allowModel(name string) error {
 	return c.modelDenied(name)
 }
 
-func (c *call) sendPassthrough(parsed *dialect.Request, model string, bodyBytes int64) (*extprocv3.ProcessingResponse, error) {
+func (c *call) sendPassthrough(ctx context.Context, parsed *dialect.Request, model string, bodyBytes int64) (*extprocv3.ProcessingResponse, error) {
 	path, err := dialect.PassthroughPath(c.proxied.Provider, c.path)
 	if err != nil {
 		return nil, err
@@ -180,5 +181,8 @@ func (c *call) sendPassthrough(parsed *dialect.Request, model string, bodyBytes 
 		target.Credential = c.proxied.Credential.ID
 	}
 	d.Targets = []logos.DecisionTarget{target}
+	if err := c.reservePassing(ctx, d); err != nil {
+		return nil, err
+	}
 	return c.send(d, []string{dialect.Rewrite{Path: path, Host: c.proxied.Provider.Authority()}.Encode()}, nil)
 }

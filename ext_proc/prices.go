@@ -13,7 +13,7 @@ import (
 // prices are those of a snapshot, with what each target charges worked out once.
 type prices struct {
 	book  *billing.Book
-	cards sync.Map // *logos.Target: *card
+	cards sync.Map // *logos.Target or worstKey: *card
 }
 
 // A card is a billing.Card as policies read it.
@@ -47,22 +47,25 @@ func (p *prices) rates(t *logos.Target, api logos.API, inputTokens int64, now ti
 		c = p.card(t, now)
 		p.cards.Store(t, c)
 	}
-	bands := c.(*card).bands
-	i := len(bands) - 1
-	for i > 0 && bands[i].from > inputTokens {
+	return c.(*card).rates(api, inputTokens)
+}
+
+// rates returns those for a prompt of that length.
+func (c *card) rates(api logos.API, inputTokens int64) *policy.Rates {
+	i := len(c.bands) - 1
+	for i > 0 && c.bands[i].from > inputTokens {
 		i--
 	}
-	if bands[i].withoutOutput && api != logos.APIEmbeddings {
+	if c.bands[i].withoutOutput && api != logos.APIEmbeddings {
 		return nil
 	}
-	return bands[i].rates
+	return c.bands[i].rates
 }
 
 // card works out what a target charges from now on. It is the standard tier's: who asks for another one, asks
 // for it of every target.
 func (p *prices) card(t *logos.Target, now time.Time) *card {
-	of := p.book.Target(&logos.DecisionTarget{Deployment: t.Deployment.ID, Model: t.Deployment.Model, Provider: t.Provider.ID}, "")
-	list := p.book.Card(of, logos.StandardTier, now)
+	list := p.book.Card(p.book.Target(targetOf(t), ""), logos.StandardTier, now)
 	out := &card{until: list.Until}
 	for _, b := range list.Bands {
 		x := band{from: b.From, withoutOutput: slices.Contains(b.Missing, logos.MeterOutput)}

@@ -1,6 +1,6 @@
 // Package extproc answers Envoy's external-processing filter: one gRPC stream, one decision, one answer.
 // It authenticates the caller on the headers, before a body is buffered; scans the body; chooses targets;
-// notes the intent; and tells Envoy where to send the call and what to change for each target. Then it
+// reserves what the call may use of budgets; notes the intent; and tells Envoy where to send the call and what to change for each target. Then it
 // closes the stream: the response is Envoy's alone, and survives the death of this process. It makes no
 // database call and takes no lock that others hold long. cmd/logos serves it on a Unix socket.
 package extproc
@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/budget"
 	"github.com/ls1intum/edutelligence/logos/policy"
 )
 
@@ -50,7 +51,9 @@ type Config struct {
 	OutputTokens func(logos.ProjectID, logos.ModelID) int64
 	// Sent is told of each call that is about to be sent; it may be nil.
 	Sent func(logos.CallID, *logos.Decision)
-	Now  func() time.Time
+	// Budgets holds what calls may use; nil: there are no budgets.
+	Budgets *budget.Counters
+	Now     func() time.Time
 }
 
 // A Server decides calls for Envoy.
@@ -139,7 +142,7 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 	if source := metadata.ValueFromIncomingContext(stream.Context(), SourceHeader); len(source) > 0 {
 		c.source = source[0]
 	}
-	answer, wantsBody := s.answer(c, c.onHeaders)
+	answer, wantsBody := s.answer(c, func() (*extprocv3.ProcessingResponse, bool, error) { return c.onHeaders(stream.Context()) })
 	if !wantsBody {
 		s.duration.Observe(time.Since(start).Seconds())
 	}
@@ -156,7 +159,7 @@ func (s *Server) Process(stream extprocv3.ExternalProcessor_ProcessServer) (err 
 	if !m.hasBody {
 		return status.Error(codes.InvalidArgument, "the second message must be the request's body")
 	}
-	answer, _ = s.answer(c, func() (*extprocv3.ProcessingResponse, bool, error) { return c.onBody(m.body) })
+	answer, _ = s.answer(c, func() (*extprocv3.ProcessingResponse, bool, error) { return c.onBody(stream.Context(), m.body) })
 	s.duration.Observe(time.Since(start).Seconds())
 	if err := stream.Send(answer); err != nil {
 		return fmt.Errorf("answer the body: %w", err)

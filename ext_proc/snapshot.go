@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/budget"
 	"github.com/ls1intum/edutelligence/logos/policy"
 	"github.com/ls1intum/edutelligence/logos/policy/signals"
 )
@@ -17,12 +18,13 @@ type Snapshot struct {
 	signals  *signals.Extractor // nil likewise
 	unusable error              // of policies: no call may be decided without them
 	prices   *prices
+	budgets  *budget.Index // nil: there are none
 }
 
 // NewSnapshot compiles a revision. What has not changed since previous, which may be nil, is taken over. The
 // errors name policies that can't be used: each lets nothing through.
 func NewSnapshot(config *logos.Config, previous *Snapshot) (*Snapshot, error) {
-	s := &Snapshot{Config: config, prices: newPrices(config, previous)}
+	s := &Snapshot{Config: config, prices: newPrices(config, previous), budgets: newBudgets(config, previous)}
 	if len(config.Policies()) == 0 {
 		return s, nil
 	}
@@ -41,6 +43,14 @@ func NewSnapshot(config *logos.Config, previous *Snapshot) (*Snapshot, error) {
 		return s, fmt.Errorf("compile the task matchers: %w", s.unusable)
 	}
 	return s, broken
+}
+
+// newBudgets takes over those of a snapshot before, which may be nil, if nothing has changed in them.
+func newBudgets(config *logos.Config, previous *Snapshot) *budget.Index {
+	if previous != nil && sameSlice(previous.Budgets(), config.Budgets()) {
+		return previous.budgets
+	}
+	return budget.NewIndex(config.Budgets())
 }
 
 // compile compiles the policies. One that can't be used, because a newer program stored it, say, is replaced

@@ -41,6 +41,8 @@ type Options struct {
 	SegmentBytes int64         // size at which a file is followed by the next; 0: 16 MiB
 	SegmentAge   time.Duration // for how long a file is written to, see [Calls.Maintain]; 0: a day
 	LockWait     time.Duration // how long to wait for a predecessor; 0: 10 s
+	// Ended is told of calls whose intents have ended; nil: nobody is.
+	Ended func(...logos.CallID)
 }
 
 // Calls holds the calls under way of one gateway. Its methods may be called from any goroutine.
@@ -50,6 +52,7 @@ type Calls struct {
 	age   time.Duration
 	lock  *os.File
 	log   *zap.Logger
+	ended func(...logos.CallID)
 
 	mu       sync.Mutex
 	open     map[logos.CallID]*Intent
@@ -76,7 +79,7 @@ func Open(ctx context.Context, dir string, opt Options, log *zap.Logger, reg pro
 		return nil, err
 	}
 	c := &Calls{
-		dir: dir, limit: opt.SegmentBytes, age: opt.SegmentAge, lock: lock, log: log,
+		dir: dir, limit: opt.SegmentBytes, age: opt.SegmentAge, lock: lock, log: log, ended: opt.Ended,
 		open: make(map[logos.CallID]*Intent), clusters: make(map[string]int), paused: make(map[string]string),
 	}
 	if err := c.replay(); err != nil {
@@ -176,6 +179,13 @@ func (c *Calls) add(i *Intent) {
 
 // End closes calls whose outcome is stored. Ids that are not open are passed over.
 func (c *Calls) End(ids ...logos.CallID) {
+	c.end(ids)
+	if c.ended != nil {
+		c.ended(ids...)
+	}
+}
+
+func (c *Calls) end(ids []logos.CallID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, id := range ids {

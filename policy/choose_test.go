@@ -71,7 +71,7 @@ func TestSaysWhyInNumbers(t *testing.T) {
 		{"failed rule", installation(logos.Constraints{}, logos.Rule{Name: "site", Kind: logos.RulePrivacy, Require: `candidate.labels["site"] != "x"`}), policy.State{}, "rule_error: site" + demanded},
 		{"failed rule of the call", installation(logos.Constraints{}, logos.Rule{Name: "speed", Require: `candidate.time_to_first_token < duration("1s")`}), policy.State{}, "rule_error: speed" + demanded},
 		{"unhealthy", installation(logos.Constraints{}), policy.State{Unhealthy: "breaker_open"}, "unhealthy: breaker_open"},
-		{"budget", installation(logos.Constraints{}), policy.State{OverBudget: true}, "over_budget"},
+		{"budget", installation(logos.Constraints{}), policy.State{OverBudget: "monthly"}, "over_budget: monthly"},
 		{"kept", installation(logos.Constraints{}), policy.State{}, ""},
 	} {
 		set := compile(t, []*logos.Target{target}, c.policy)

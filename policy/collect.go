@@ -89,7 +89,7 @@ func (x *scratch) assess(s *Set, c *candidate, r *Request, live Live) {
 	}
 	c.output = expectedOutput(r, c.state.OutputTokens)
 	if c.priced() {
-		c.cost = c.state.Rates.cost(r.InputTokens, c.output)
+		c.cost = c.state.Rates.Cost(r.InputTokens, c.output)
 	}
 	c.need = neededContext(r)
 	switch {
@@ -99,7 +99,9 @@ func (x *scratch) assess(s *Set, c *candidate, r *Request, live Live) {
 		c.code = live.inactive(c.Target)
 	case c.state.Unhealthy != "":
 		c.code = Unhealthy
-	case c.state.OverBudget:
+	case c.state.NoPrice != "":
+		c.code = NoPrice
+	case c.state.OverBudget != "":
 		c.code = OverBudget
 	case c.Target.Model != nil && c.Target.Model.ContextWindow > 0 && c.need > c.Target.Model.ContextWindow:
 		c.code = ContextLength

@@ -39,8 +39,8 @@ func NewRates(currency string, input, output, request decimal.Decimal) (*Rates, 
 	return r, nil
 }
 
-// cost returns what a call costs in picos, at most math.MaxInt64.
-func (r *Rates) cost(input, output int64) int64 {
+// Cost returns what a call costs in picos, 1e-12 of the currency's unit, at most math.MaxInt64.
+func (r *Rates) Cost(input, output int64) int64 {
 	return addAmounts(addAmounts(multiply(r.input, input), multiply(r.output, output)), r.request)
 }
 

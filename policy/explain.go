@@ -61,6 +61,10 @@ func (x *scratch) record(d *logos.DecisionCandidate, c *candidate) {
 		d.Have, d.Limit = float64(c.need), float64(c.Target.Model.ContextWindow)
 	case Unhealthy:
 		d.What = c.state.Unhealthy
+	case NoPrice:
+		d.What = c.state.NoPrice
+	case OverBudget:
+		d.What = c.state.OverBudget
 	}
 	if c.by > 0 {
 		x.blame(d, c, &x.steps[c.by-1])
@@ -233,7 +237,7 @@ func detail(c logos.DecisionCandidate) string {
 	case ContextLength:
 		return fmt.Sprintf("%.0f tokens > %.0f", c.Have, c.Limit)
 	}
-	return c.What // a label, a rule or why it is unhealthy
+	return c.What // a label, a rule, a budget or why it is unhealthy
 }
 
 func declarationText(c logos.DecisionCandidate) string {

@@ -54,7 +54,7 @@ func (w *world) unusable(c *subject) string {
 		return policy.NotActive
 	case c.s.Unhealthy != "":
 		return policy.Unhealthy
-	case c.s.OverBudget:
+	case c.s.OverBudget != "":
 		return policy.OverBudget
 	case c.t.Model.ContextWindow > 0 && c.r.InputTokens+c.r.MaxTokens > c.t.Model.ContextWindow:
 		return policy.ContextLength

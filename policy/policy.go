@@ -21,7 +21,8 @@ const (
 	APINotServed  = "api_not_served" // it does not serve the API that was called
 	NotActive     = "not_active"     // Envoy has not made its cluster ready yet
 	Unhealthy     = "unhealthy"      // its breaker is open, or it is drained
-	OverBudget    = "over_budget"    // a budget has no room for what the call costs there
+	OverBudget    = "over_budget"    // a budget has no room for what the call may use there
+	NoPrice       = "no_price"       // a budget of money counts the call, and it has no price in that currency
 	ContextLength = "context_length" // the request and its answer do not fit into the model's context window
 	OverLimit     = "over_limit"     // as many others as a call is given come first
 	// Its provider's host has no address, or none that is allowed.
@@ -105,8 +106,9 @@ func (l *Live) inactive(t *logos.Target) string {
 
 // A State is what is measured of a target. The zero value is a healthy one of which nothing is known.
 type State struct {
-	Unhealthy     string // why, e.g. "breaker_open" or "drained"; empty: it is healthy
-	OverBudget    bool
+	Unhealthy     string        // why, e.g. "breaker_open" or "drained"; empty: it is healthy
+	OverBudget    string        // the budget that has no room for what the call may use there; empty: none
+	NoPrice       string        // the budget that keeps calls from it because it has no price; empty: none
 	FirstToken    time.Duration // expected time to the first token, median; 0: not known
 	FirstTokenP95 time.Duration // and 95th percentile
 	Load          float64       // share of its capacity in use; may be above 1

@@ -96,7 +96,9 @@ func (w *world) addTarget(id logos.DeploymentID) {
 	if w.IntN(10) == 0 {
 		s.Unhealthy = "breaker_open"
 	}
-	s.OverBudget = w.IntN(10) == 0
+	if w.IntN(10) == 0 {
+		s.OverBudget = "monthly"
+	}
 	w.states[id] = s
 	w.inactive[t.Cluster] = w.IntN(10) == 0
 }

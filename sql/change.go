@@ -87,6 +87,7 @@ var taken = map[string]string{
 	"providers_unique_name":  "there is a provider with this name already",
 	"credentials_name":       "the provider has a credential with this name already",
 	"credentials_hash":       "the provider has a credential with this secret already",
+	"budgets_name":           "there is a budget with this name already",
 	"models_name":            "there is a model with this name already",
 	"policies_name":          "there is a policy with this name already, on the same level and of the same owner",
 	"deployments_name":       "the model has a deployment with this name at this provider already: give each a name of its own",

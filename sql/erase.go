@@ -17,7 +17,7 @@ import (
 const eraseBatch = 1000
 
 // EraseEndUser removes an end user of a project, given as callers send it, from the records: the pseudonym and
-// the sessions of its calls, which otherwise stay as they are, and lines of access logs that were kept aside
+// the sessions of its calls, which otherwise stay as they are, its counters of budgets, and lines of access logs that were kept aside
 // with it. It returns of how many calls. Each batch is one audit event, which does not repeat the user.
 //
 // Calls that are not recorded yet keep the pseudonym: make it again when they are. So do access logs and
@@ -33,6 +33,9 @@ func (s *Store) EraseEndUser(ctx context.Context, actor Actor, project logos.Pro
 	var since time.Time
 	calls, err = s.erase(ctx, event, func(ctx context.Context, q *db.Queries) (int, error) {
 		if err := q.EraseUnknownLines(ctx, []byte(pseudonym)); err != nil {
+			return 0, err
+		}
+		if err := q.EraseCounters(ctx, "end_user:"+pseudonym); err != nil {
 			return 0, err
 		}
 		starts, err := q.EraseEndUser(ctx, db.EraseEndUserParams{ProjectID: id, EndUser: pseudonym, Since: since, Most: eraseBatch})

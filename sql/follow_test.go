@@ -30,7 +30,7 @@ type writer struct {
 }
 
 // kinds are the tables with rows that come and go.
-var kinds = []string{"teams", "projects", "members", "profiles", "api_keys", "providers", "credentials", "models", "deployments", "policies"}
+var kinds = []string{"teams", "projects", "members", "profiles", "api_keys", "providers", "credentials", "models", "deployments", "policies", "budgets"}
 
 // some returns the id of some row of a table, deleted or not.
 func (w *writer) some(table string) int64 {
@@ -81,7 +81,7 @@ func (w *writer) change() {
 
 func (w *writer) step(revision int64) {
 	do := func(statement string, args ...any) { exec(w.t, w.conn, statement, append([]any{revision}, args...)...) }
-	switch w.rand.IntN(27) {
+	switch w.rand.IntN(32) {
 	case 0:
 		do("insert into projects (revision, name) values ($1, $2)", w.name())
 	case 1:
@@ -126,6 +126,10 @@ func (w *writer) step(revision int64) {
 		do("update settings set task_matchers = jsonb_build_array(jsonb_build_object('name', $2::text, 'keywords', array['k'])), revision = $1", w.name())
 	case 26:
 		do("update projects set team_id = $3, labels = '{\"e\": \"f\"}', revision = $1 where id = $2", w.some("projects"), w.some("teams"))
+	case 27:
+		do("insert into budgets (revision, name, unit, amount, \"window\", hard, project_ids) values ($1, $2, 'tokens', 7, 'day', true, array[$3::bigint])", w.name(), w.some("projects"))
+	case 28:
+		do("update budgets set amount = amount + 1, time_zone = 'Europe/Berlin', call_labels = '{\"g\": \"h\"}', revision = $1 where id = $2", w.some("budgets"))
 	default:
 		table := kinds[w.rand.IntN(len(kinds))]
 		unless := ""
@@ -153,7 +157,7 @@ func (w *writer) grant() {
 
 // answers is what a Config says about everything that there ever was.
 func (w *writer) answers(c *logos.Config) map[string]any {
-	out := map[string]any{"targets": c.Targets(), "policies": c.Policies(), "tasks": *c.Tasks()}
+	out := map[string]any{"targets": c.Targets(), "policies": c.Policies(), "budgets": c.Budgets(), "tasks": *c.Tasks()}
 	for _, id := range column[int64](w.t, w.conn, "select id from teams") {
 		out[fmt.Sprint("team ", id)] = c.Team(logos.TeamID(id))
 	}
@@ -200,6 +204,7 @@ func TestFollowingChangesGivesWhatLoadingGives(t *testing.T) {
 		w := &writer{t: t, store: s, conn: conn, rand: random.New(random.NewPCG(seed, 1))}
 		exec(t, conn, "insert into members (email, role, revision) values ('a', 'member', 1)")
 		exec(t, conn, "insert into teams (name, revision) values ('a', 1)")
+		exec(t, conn, "insert into budgets (name, unit, amount, \"window\", hard, revision) values ('a', 'requests', 1, 'total', true, 1)")
 		exec(t, conn, "insert into policies (name, level, revision) values ('a', 'installation', 1)")
 		exec(t, conn, "update config_revision set revision = revision + 1")
 		seen := follow(t, s)
@@ -214,7 +219,8 @@ func TestFollowingChangesGivesWhatLoadingGives(t *testing.T) {
 			for followed.Revision < want.Revision {
 				followed = <-seen
 			}
-			same := cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}), cmp.Comparer(func(x, y logos.Secret) bool { return x == y })}
+			same := cmp.Options{cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{}), cmp.Comparer(func(x, y logos.Secret) bool { return x == y }),
+				cmp.Comparer(func(x, y *time.Location) bool { return x.String() == y.String() })}
 			if diff := cmp.Diff(w.answers(want), w.answers(followed), same); diff != "" {
 				t.Fatalf("seed %d: following leads to another revision %d than loading it (-loaded +followed):\n%s", seed, want.Revision, diff)
 			}

@@ -95,7 +95,9 @@ var (
 			member:  "r.id = " + memberTeam,
 		},
 		blockers: []child{{Projects, "team_id"}, {Members, "team_id"}},
-		children: []child{{Policies, "team_id"}},
+		children: []child{{Policies, "team_id"}, {Budgets, "team_id"}},
+		links:    []link{countedTeamsLink},
+		guards:   []guard{countedTeamsGuard},
 	}
 	Projects = &Kind{
 		Name: "project", table: "projects", joins: "left join teams t on t.id = r.team_id",
@@ -106,6 +108,8 @@ var (
 		},
 		within:   reach{team: "r.team_id = @", project: "r.id = @", member: "r.team_id = " + memberTeam},
 		children: []child{{APIKeys, "project_id"}, {AccessProfiles, "project_id"}, {Policies, "project_id"}},
+		links:    []link{countedProjectsLink},
+		guards:   []guard{countedProjectsGuard},
 	}
 	Members = &Kind{
 		Name: "member", table: "members", joins: "left join teams t on t.id = r.team_id",
@@ -132,6 +136,8 @@ var (
 		},
 		within:   reach{team: "p.team_id = @", project: "r.project_id = @", member: "p.team_id = " + memberTeam},
 		children: []child{{Policies, "profile_id"}},
+		links:    []link{countedAccessProfilesLink},
+		guards:   []guard{countedAccessProfilesGuard},
 	}
 	APIKeys = &Kind{
 		Name: "api_key", table: "api_keys",
@@ -158,6 +164,8 @@ var (
 		children: []child{{Policies, "api_key_id"}},
 		// The name is that of one key that works, and maybe of others that worked before.
 		prefer: "(r.revoked_at is null) desc, (r.expires_at is null or r.expires_at > now()) desc, ",
+		links:  []link{countedAPIKeysLink},
+		guards: []guard{countedAPIKeysGuard},
 	}
 	Providers = &Kind{
 		Name: "provider", table: "providers",
@@ -170,9 +178,9 @@ var (
 			{"privacy_zone", "r.privacy_zone", text},
 		},
 		children: []child{{Prices, "provider_id"}, {Deployments, "provider_id"}, {Credentials, "provider_id"}},
-		links: []link{{AccessProfiles, "select distinct profile_id from profile_providers where provider_id = any ($1) order by 1",
+		links: []link{countedProvidersLink, {AccessProfiles, "select distinct profile_id from profile_providers where provider_id = any ($1) order by 1",
 			"delete from profile_providers where provider_id = any ($1)"}},
-		guards: []guard{deniedBy("providers", "provider")},
+		guards: []guard{countedProvidersGuard, deniedBy("providers", "provider")},
 	}
 	Credentials = &Kind{
 		Name: "credential", table: "credentials", joins: "join providers p on p.id = r.provider_id",
@@ -203,6 +211,7 @@ var (
 		within:   grantedReach("r.id"),
 		children: []child{{Prices, "model_id"}, {Deployments, "model_id"}},
 		links: []link{
+			countedModelsLink,
 			{AccessProfiles, "select distinct profile_id from profile_models where model_id = any ($1) order by 1",
 				"delete from profile_models where model_id = any ($1)"},
 			{APIKeys, "select id from api_keys where allowed_models && $1 and deleted_at is null order by id",
@@ -210,6 +219,7 @@ var (
 		},
 		// An empty list stands for everything.
 		guards: []guard{
+			countedModelsGuard,
 			{"select id from api_keys where allowed_models && $1 and allowed_models <@ $1 and deleted_at is null and revoked_at is null order by id",
 				"API key %d may use this model alone, and would be left with all models: change its scopes, or revoke it first"},
 			{`select f.id from profiles f where f.passthrough and f.deleted_at is null
@@ -325,7 +335,7 @@ var common = []field{
 // all returns every field of a kind's documents.
 func (k *Kind) all() []field {
 	out := k.fields
-	if k != settings && k != Calls && k != PriceVersions && k != usageKind {
+	if k != settings && k != Calls && k != PriceVersions && k != usageKind && k != BudgetCounters {
 		out = append([]field{{"id", "r.id", integer}}, out...)
 	}
 	if !k.bare {

@@ -64,7 +64,7 @@ func (l *loader) load(ctx context.Context, q *db.Queries) (*logos.Config, error)
 func (s *Store) changes(ctx context.Context, q *db.Queries, since int64) (c logos.Changes, err error) {
 	for _, read := range []func(context.Context, *db.Queries, int64, *logos.Changes) error{
 		readTeams, readProjects, readMembers, readKeys, readProfiles, readProviders, s.readCredentials, readModels, readDeployments,
-		readPrices, s.readPolicies, s.readSettings,
+		readPrices, s.readBudgets, s.readPolicies, s.readSettings,
 	} {
 		if err := read(ctx, q, since, &c); err != nil {
 			return c, err

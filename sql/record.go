@@ -30,12 +30,22 @@ func (s *Store) LogPositions(ctx context.Context, gateway string) ([]logos.LogPo
 // RecordCalls stores a batch: all of it, or nothing. What is stored already stays as it is, so that a
 // batch may be stored again.
 func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatch) error {
+	_, err := s.SettleCalls(ctx, gateway, b)
+	return err
+}
+
+// SettleCalls stores a batch like [Store.RecordCalls], and returns the gateway's shares of the counters of budgets
+// that the calls have spent of: what is settled, and its version.
+func (s *Store) SettleCalls(ctx context.Context, gateway string, b logos.LogBatch) (shares []logos.Share, err error) {
 	var ids map[series]int64
-	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if len(b.Calls) > 0 {
-			fresh, err := insertCalls(ctx, q, gateway, b.Calls)
+			fresh, spent, err := insertCalls(ctx, q, gateway, b.Calls)
 			if err != nil {
+				return err
+			}
+			if shares, err = settle(ctx, q, gateway, spent); err != nil {
 				return err
 			}
 			if ids, err = s.series.find(ctx, tx, fresh); err != nil {
@@ -64,10 +74,10 @@ func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatc
 	})
 	if err != nil {
 		s.series.forget() // they may be those of a database that was there before
-		return fmt.Errorf("record %d calls: %w", len(b.Calls), err)
+		return nil, fmt.Errorf("record %d calls: %w", len(b.Calls), err)
 	}
 	s.series.keep(ids)
-	return nil
+	return shares, nil
 }
 
 // Recorded returns which of these calls are stored.
@@ -87,15 +97,15 @@ func (s *Store) Recorded(ctx context.Context, starts []time.Time, ids []logos.Ca
 	return out, nil
 }
 
-// insertCalls stores those calls that are not stored yet, and adds them up.
-func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) (tally, error) {
+// insertCalls stores those calls that are not stored yet, adds them up, and returns what they have spent of budgets.
+func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) (total tally, spent []logos.Spending, err error) {
 	c := db.InsertCallsParams{Gateway: gateway}
 	for _, call := range calls {
 		addCall(&c, call)
 	}
 	stored, err := q.InsertCalls(ctx, c)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	fresh := make(map[string]bool, len(stored))
 	for _, id := range stored {
@@ -103,7 +113,7 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 	}
 	var a db.InsertAttemptsParams
 	var m db.InsertMetersParams
-	total := make(tally)
+	total = make(tally)
 	for _, call := range calls {
 		id := strings.ToLower(string(call.ID))
 		if !fresh[id] {
@@ -111,6 +121,7 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 		}
 		delete(fresh, id) // should the batch hold it again
 		total.call(call)
+		spent = append(spent, call.Spent...)
 		for i := range call.Attempts {
 			attempt := &call.Attempts[i]
 			addAttempt(&a, call, attempt)
@@ -120,9 +131,9 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 		}
 	}
 	if err := q.InsertAttempts(ctx, a); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return total, q.InsertMeters(ctx, m)
+	return total, spent, q.InsertMeters(ctx, m)
 }
 
 // noteKeyUse stores when each key was used last, to the minute: a busy key's row changes once a minute.

@@ -16,6 +16,8 @@ const (
 	day = 24 * time.Hour
 	// repeatableFor is how long a repeated request is recognised.
 	repeatableFor = day
+	// counterDays is for how long after its window a counter of a budget is kept.
+	counterDays = 31
 	// retainLock keeps several gateways from doing the same work at once.
 	retainLock = 0x6c6f676f74 // the one after migrationLock
 	// lockWait bounds how long calls can't be recorded because a partition waits to be dropped or made: not
@@ -27,6 +29,7 @@ const (
 type Retained struct {
 	Days                                      int   // of calls, by dropping their partitions
 	Calls, AuditEvents, UnknownLines, Repeats int64 // rows
+	Counters                                  int64 // of budgets, likewise
 }
 
 // Retain removes what is older than the settings keep it. Calls go by whole days in UTC: of a setting of n
@@ -63,6 +66,12 @@ func (s *Store) Retain(ctx context.Context, now time.Time) (r Retained, err erro
 		}},
 		{int32(repeatableFor / day), func(before time.Time) (err error) {
 			r.Repeats, err = expire(ctx, conn.Conn(), "idempotent_requests", "at", before)
+			return err
+		}},
+		{counterDays, func(before time.Time) (err error) {
+			if _, err = expire(ctx, conn.Conn(), "budget_shares", "window_end", before); err == nil {
+				r.Counters, err = expire(ctx, conn.Conn(), "budget_counters", "window_end", before)
+			}
 			return err
 		}},
 	} {

@@ -87,11 +87,13 @@ func TestRetainsWhatIsNotACall(t *testing.T) {
 	exec(t, conn, `insert into audit_events (at, revision, method, kind, resource_id) select now() - n * interval '1 day', 1, 'M', 'k', n from generate_series(1, 3000) n`)
 	exec(t, conn, `insert into unknown_lines (gateway, epoch, generation, byte, line, read_at) select 'g', 'e', 1, n, 'x', now() - n * interval '1 day' from generate_series(1, 60) n`)
 	exec(t, conn, `insert into idempotent_requests (api_key_id, request_id, method, digest, response, at) select n, gen_random_uuid(), 'M', '', '', now() - n * interval '1 hour' from generate_series(1, 48) n`)
+	exec(t, conn, `insert into budget_counters (budget_id, window_start, each_key, window_end) select 1, 'epoch', n::text, case when n <= 40 then now() - n * interval '1 day' end from generate_series(1, 50) n`)
+	exec(t, conn, `insert into budget_shares (budget_id, window_start, each_key, gateway, window_end) select budget_id, window_start, each_key, 'g', window_end from budget_counters`)
 	for _, c := range []struct {
 		set  string
 		want store.Retained
 	}{
-		{"audit_retention_days = 0", store.Retained{UnknownLines: 31, Repeats: 25}}, // what is set from the start, and a day
+		{"audit_retention_days = 0", store.Retained{UnknownLines: 31, Repeats: 25, Counters: 10}}, // what is set from the start, and a day
 		{"audit_retention_days = 100, unknown_line_retention_days = 0", store.Retained{AuditEvents: 2901}},
 		{"unknown_line_retention_days = 10", store.Retained{UnknownLines: 20}},
 	} {
@@ -99,6 +101,9 @@ func TestRetainsWhatIsNotACall(t *testing.T) {
 		if r, err := s.Retain(t.Context(), time.Now()); r != c.want || err != nil {
 			t.Errorf("with %s: removed %+v, %v; want %+v", c.set, r, err, c.want)
 		}
+	}
+	if left := one[int](t, conn, "select count(*)::int from budget_shares"); left != 40 {
+		t.Errorf("there are %d shares, want those of the last month and of windows without an end: 40", left)
 	}
 	if _, err := conn.Exec(t.Context(), "delete from audit_events"); err == nil {
 		t.Error("anyone may delete audit events")

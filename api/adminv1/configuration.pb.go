@@ -136,6 +136,7 @@ type Configuration struct {
 	ApiKeys        []*ApiKey              `protobuf:"bytes,10,rep,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
 	Policies       []*Policy              `protobuf:"bytes,11,rep,name=policies,proto3" json:"policies,omitempty"`
 	Prices         []*Price               `protobuf:"bytes,12,rep,name=prices,proto3" json:"prices,omitempty"`
+	Budgets        []*Budget              `protobuf:"bytes,13,rep,name=budgets,proto3" json:"budgets,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -250,6 +251,13 @@ func (x *Configuration) GetPolicies() []*Policy {
 func (x *Configuration) GetPrices() []*Price {
 	if x != nil {
 		return x.Prices
+	}
+	return nil
+}
+
+func (x *Configuration) GetBudgets() []*Budget {
+	if x != nil {
+		return x.Budgets
 	}
 	return nil
 }
@@ -447,13 +455,13 @@ var File_logos_admin_v1_configuration_proto protoreflect.FileDescriptor
 
 const file_logos_admin_v1_configuration_proto_rawDesc = "" +
 	"\n" +
-	"\"logos/admin/v1/configuration.proto\x12\x0elogos.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$logos/admin/v1/access_profiles.proto\x1a\x1dlogos/admin/v1/api_keys.proto\x1a logos/admin/v1/credentials.proto\x1a logos/admin/v1/deployments.proto\x1a\x1clogos/admin/v1/members.proto\x1a\x1blogos/admin/v1/models.proto\x1a\x1dlogos/admin/v1/policies.proto\x1a\x1blogos/admin/v1/prices.proto\x1a\x1dlogos/admin/v1/projects.proto\x1a\x1elogos/admin/v1/providers.proto\x1a\x1dlogos/admin/v1/settings.proto\x1a\x1alogos/admin/v1/teams.proto\"\x1c\n" +
+	"\"logos/admin/v1/configuration.proto\x12\x0elogos.admin.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a$logos/admin/v1/access_profiles.proto\x1a\x1dlogos/admin/v1/api_keys.proto\x1a\x1clogos/admin/v1/budgets.proto\x1a logos/admin/v1/credentials.proto\x1a logos/admin/v1/deployments.proto\x1a\x1clogos/admin/v1/members.proto\x1a\x1blogos/admin/v1/models.proto\x1a\x1dlogos/admin/v1/policies.proto\x1a\x1blogos/admin/v1/prices.proto\x1a\x1dlogos/admin/v1/projects.proto\x1a\x1elogos/admin/v1/providers.proto\x1a\x1dlogos/admin/v1/settings.proto\x1a\x1alogos/admin/v1/teams.proto\"\x1c\n" +
 	"\x1aExportConfigurationRequest\"\x9b\x01\n" +
 	"\x19ApplyConfigurationRequest\x12O\n" +
 	"\rconfiguration\x18\x01 \x01(\v2\x1d.logos.admin.v1.ConfigurationB\n" +
 	"\xe2A\x01\x02\xbaH\x03\xc8\x01\x01R\rconfiguration\x12\x17\n" +
 	"\adry_run\x18\x02 \x01(\bR\x06dryRun\x12\x14\n" +
-	"\x05prune\x18\x03 \x01(\bR\x05prune\"\x99\x05\n" +
+	"\x05prune\x18\x03 \x01(\bR\x05prune\"\xcb\x05\n" +
 	"\rConfiguration\x124\n" +
 	"\bsettings\x18\x01 \x01(\v2\x18.logos.admin.v1.SettingsR\bsettings\x12*\n" +
 	"\x05teams\x18\x02 \x03(\v2\x14.logos.admin.v1.TeamR\x05teams\x123\n" +
@@ -467,7 +475,8 @@ const file_logos_admin_v1_configuration_proto_rawDesc = "" +
 	"\bapi_keys\x18\n" +
 	" \x03(\v2\x16.logos.admin.v1.ApiKeyR\aapiKeys\x122\n" +
 	"\bpolicies\x18\v \x03(\v2\x16.logos.admin.v1.PolicyR\bpolicies\x12-\n" +
-	"\x06prices\x18\f \x03(\v2\x15.logos.admin.v1.PriceR\x06prices\"j\n" +
+	"\x06prices\x18\f \x03(\v2\x15.logos.admin.v1.PriceR\x06prices\x120\n" +
+	"\abudgets\x18\r \x03(\v2\x16.logos.admin.v1.BudgetR\abudgets\"j\n" +
 	"\x1aApplyConfigurationResponse\x120\n" +
 	"\achanges\x18\x01 \x03(\v2\x16.logos.admin.v1.ChangeR\achanges\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\"}\n" +
@@ -516,6 +525,7 @@ var file_logos_admin_v1_configuration_proto_goTypes = []any{
 	(*ApiKey)(nil),                     // 15: logos.admin.v1.ApiKey
 	(*Policy)(nil),                     // 16: logos.admin.v1.Policy
 	(*Price)(nil),                      // 17: logos.admin.v1.Price
+	(*Budget)(nil),                     // 18: logos.admin.v1.Budget
 }
 var file_logos_admin_v1_configuration_proto_depIdxs = []int32{
 	2,  // 0: logos.admin.v1.ApplyConfigurationRequest.configuration:type_name -> logos.admin.v1.Configuration
@@ -531,17 +541,18 @@ var file_logos_admin_v1_configuration_proto_depIdxs = []int32{
 	15, // 10: logos.admin.v1.Configuration.api_keys:type_name -> logos.admin.v1.ApiKey
 	16, // 11: logos.admin.v1.Configuration.policies:type_name -> logos.admin.v1.Policy
 	17, // 12: logos.admin.v1.Configuration.prices:type_name -> logos.admin.v1.Price
-	4,  // 13: logos.admin.v1.ApplyConfigurationResponse.changes:type_name -> logos.admin.v1.Change
-	5,  // 14: logos.admin.v1.Change.fields:type_name -> logos.admin.v1.FieldChange
-	0,  // 15: logos.admin.v1.ConfigurationService.ExportConfiguration:input_type -> logos.admin.v1.ExportConfigurationRequest
-	1,  // 16: logos.admin.v1.ConfigurationService.ApplyConfiguration:input_type -> logos.admin.v1.ApplyConfigurationRequest
-	2,  // 17: logos.admin.v1.ConfigurationService.ExportConfiguration:output_type -> logos.admin.v1.Configuration
-	3,  // 18: logos.admin.v1.ConfigurationService.ApplyConfiguration:output_type -> logos.admin.v1.ApplyConfigurationResponse
-	17, // [17:19] is the sub-list for method output_type
-	15, // [15:17] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	18, // 13: logos.admin.v1.Configuration.budgets:type_name -> logos.admin.v1.Budget
+	4,  // 14: logos.admin.v1.ApplyConfigurationResponse.changes:type_name -> logos.admin.v1.Change
+	5,  // 15: logos.admin.v1.Change.fields:type_name -> logos.admin.v1.FieldChange
+	0,  // 16: logos.admin.v1.ConfigurationService.ExportConfiguration:input_type -> logos.admin.v1.ExportConfigurationRequest
+	1,  // 17: logos.admin.v1.ConfigurationService.ApplyConfiguration:input_type -> logos.admin.v1.ApplyConfigurationRequest
+	2,  // 18: logos.admin.v1.ConfigurationService.ExportConfiguration:output_type -> logos.admin.v1.Configuration
+	3,  // 19: logos.admin.v1.ConfigurationService.ApplyConfiguration:output_type -> logos.admin.v1.ApplyConfigurationResponse
+	18, // [18:20] is the sub-list for method output_type
+	16, // [16:18] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_logos_admin_v1_configuration_proto_init() }
@@ -551,6 +562,7 @@ func file_logos_admin_v1_configuration_proto_init() {
 	}
 	file_logos_admin_v1_access_profiles_proto_init()
 	file_logos_admin_v1_api_keys_proto_init()
+	file_logos_admin_v1_budgets_proto_init()
 	file_logos_admin_v1_credentials_proto_init()
 	file_logos_admin_v1_deployments_proto_init()
 	file_logos_admin_v1_members_proto_init()

@@ -168,7 +168,11 @@ type Decision struct {
 	// How many more there were than are listed.
 	MoreCandidates int32 `protobuf:"varint,18,opt,name=more_candidates,json=moreCandidates,proto3" json:"more_candidates,omitempty"`
 	// What the choice depended on; absent: there were no policies.
-	Facts         *DecisionFacts `protobuf:"bytes,19,opt,name=facts,proto3" json:"facts,omitempty"`
+	Facts *DecisionFacts `protobuf:"bytes,19,opt,name=facts,proto3" json:"facts,omitempty"`
+	// What the call holds of budgets until it has ended.
+	Reservations []*DecisionReservation `protobuf:"bytes,20,rep,name=reservations,proto3" json:"reservations,omitempty"`
+	// The output limit that a budget set; 0: none did.
+	ClampedTo     int64 `protobuf:"varint,21,opt,name=clamped_to,json=clampedTo,proto3" json:"clamped_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -336,6 +340,119 @@ func (x *Decision) GetFacts() *DecisionFacts {
 	return nil
 }
 
+func (x *Decision) GetReservations() []*DecisionReservation {
+	if x != nil {
+		return x.Reservations
+	}
+	return nil
+}
+
+func (x *Decision) GetClampedTo() int64 {
+	if x != nil {
+		return x.ClampedTo
+	}
+	return 0
+}
+
+// DecisionReservation is the most that a call can use of a budget that counts it.
+type DecisionReservation struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	BudgetId int64                  `protobuf:"varint,1,opt,name=budget_id,json=budgetId,proto3" json:"budget_id,omitempty"`
+	// Of the counter, like `project:7`; empty: the budget has one.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Absent: the window has no beginning.
+	WindowStart *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=window_start,json=windowStart,proto3" json:"window_start,omitempty"`
+	// money, tokens, requests or parallel.
+	Unit string `protobuf:"bytes,4,opt,name=unit,proto3" json:"unit,omitempty"`
+	// Of money.
+	Currency string `protobuf:"bytes,5,opt,name=currency,proto3" json:"currency,omitempty"`
+	// A decimal number.
+	Amount string `protobuf:"bytes,6,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The budget refuses what exceeds it.
+	Hard          bool `protobuf:"varint,7,opt,name=hard,proto3" json:"hard,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecisionReservation) Reset() {
+	*x = DecisionReservation{}
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecisionReservation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecisionReservation) ProtoMessage() {}
+
+func (x *DecisionReservation) ProtoReflect() protoreflect.Message {
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecisionReservation.ProtoReflect.Descriptor instead.
+func (*DecisionReservation) Descriptor() ([]byte, []int) {
+	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *DecisionReservation) GetBudgetId() int64 {
+	if x != nil {
+		return x.BudgetId
+	}
+	return 0
+}
+
+func (x *DecisionReservation) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *DecisionReservation) GetWindowStart() *timestamppb.Timestamp {
+	if x != nil {
+		return x.WindowStart
+	}
+	return nil
+}
+
+func (x *DecisionReservation) GetUnit() string {
+	if x != nil {
+		return x.Unit
+	}
+	return ""
+}
+
+func (x *DecisionReservation) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *DecisionReservation) GetAmount() string {
+	if x != nil {
+		return x.Amount
+	}
+	return ""
+}
+
+func (x *DecisionReservation) GetHard() bool {
+	if x != nil {
+		return x.Hard
+	}
+	return false
+}
+
 // DecisionTarget is what a call is sent to.
 type DecisionTarget struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -355,7 +472,7 @@ type DecisionTarget struct {
 
 func (x *DecisionTarget) Reset() {
 	*x = DecisionTarget{}
-	mi := &file_logos_admin_v1_decisions_proto_msgTypes[2]
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -367,7 +484,7 @@ func (x *DecisionTarget) String() string {
 func (*DecisionTarget) ProtoMessage() {}
 
 func (x *DecisionTarget) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_decisions_proto_msgTypes[2]
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -380,7 +497,7 @@ func (x *DecisionTarget) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecisionTarget.ProtoReflect.Descriptor instead.
 func (*DecisionTarget) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{2}
+	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *DecisionTarget) GetDeploymentId() int64 {
@@ -471,7 +588,7 @@ type DecisionCandidate struct {
 
 func (x *DecisionCandidate) Reset() {
 	*x = DecisionCandidate{}
-	mi := &file_logos_admin_v1_decisions_proto_msgTypes[3]
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -483,7 +600,7 @@ func (x *DecisionCandidate) String() string {
 func (*DecisionCandidate) ProtoMessage() {}
 
 func (x *DecisionCandidate) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_decisions_proto_msgTypes[3]
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -496,7 +613,7 @@ func (x *DecisionCandidate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecisionCandidate.ProtoReflect.Descriptor instead.
 func (*DecisionCandidate) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{3}
+	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *DecisionCandidate) GetDeploymentId() int64 {
@@ -658,7 +775,7 @@ type DecisionScore struct {
 
 func (x *DecisionScore) Reset() {
 	*x = DecisionScore{}
-	mi := &file_logos_admin_v1_decisions_proto_msgTypes[4]
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -670,7 +787,7 @@ func (x *DecisionScore) String() string {
 func (*DecisionScore) ProtoMessage() {}
 
 func (x *DecisionScore) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_decisions_proto_msgTypes[4]
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -683,7 +800,7 @@ func (x *DecisionScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecisionScore.ProtoReflect.Descriptor instead.
 func (*DecisionScore) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{4}
+	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *DecisionScore) GetTotal() float64 {
@@ -779,7 +896,7 @@ type DecisionFacts struct {
 
 func (x *DecisionFacts) Reset() {
 	*x = DecisionFacts{}
-	mi := &file_logos_admin_v1_decisions_proto_msgTypes[5]
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -791,7 +908,7 @@ func (x *DecisionFacts) String() string {
 func (*DecisionFacts) ProtoMessage() {}
 
 func (x *DecisionFacts) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_decisions_proto_msgTypes[5]
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -804,7 +921,7 @@ func (x *DecisionFacts) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecisionFacts.ProtoReflect.Descriptor instead.
 func (*DecisionFacts) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{5}
+	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *DecisionFacts) GetSeed() uint64 {
@@ -940,7 +1057,7 @@ type DecisionPolicy struct {
 
 func (x *DecisionPolicy) Reset() {
 	*x = DecisionPolicy{}
-	mi := &file_logos_admin_v1_decisions_proto_msgTypes[6]
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1069,7 @@ func (x *DecisionPolicy) String() string {
 func (*DecisionPolicy) ProtoMessage() {}
 
 func (x *DecisionPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_logos_admin_v1_decisions_proto_msgTypes[6]
+	mi := &file_logos_admin_v1_decisions_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1082,7 @@ func (x *DecisionPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecisionPolicy.ProtoReflect.Descriptor instead.
 func (*DecisionPolicy) Descriptor() ([]byte, []int) {
-	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{6}
+	return file_logos_admin_v1_decisions_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *DecisionPolicy) GetId() int64 {
@@ -1031,7 +1148,7 @@ const file_logos_admin_v1_decisions_proto_rawDesc = "" +
 	"\x04user\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x04user\x12\"\n" +
 	"\asession\x18\x06 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\asession\x12+\n" +
 	"\x04body\x18\a \x01(\v2\x17.google.protobuf.StructR\x04body\x12\x12\n" +
-	"\x04seed\x18\b \x01(\x04R\x04seed\"\xaf\x05\n" +
+	"\x04seed\x18\b \x01(\x04R\x04seed\"\x97\x06\n" +
 	"\bDecision\x12.\n" +
 	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x03R\brevision\x12\x10\n" +
@@ -1057,7 +1174,18 @@ const file_logos_admin_v1_decisions_proto_rawDesc = "" +
 	"candidates\x18\x11 \x03(\v2!.logos.admin.v1.DecisionCandidateR\n" +
 	"candidates\x12'\n" +
 	"\x0fmore_candidates\x18\x12 \x01(\x05R\x0emoreCandidates\x123\n" +
-	"\x05facts\x18\x13 \x01(\v2\x1d.logos.admin.v1.DecisionFactsR\x05facts\"\xc8\x01\n" +
+	"\x05facts\x18\x13 \x01(\v2\x1d.logos.admin.v1.DecisionFactsR\x05facts\x12G\n" +
+	"\freservations\x18\x14 \x03(\v2#.logos.admin.v1.DecisionReservationR\freservations\x12\x1d\n" +
+	"\n" +
+	"clamped_to\x18\x15 \x01(\x03R\tclampedTo\"\xdf\x01\n" +
+	"\x13DecisionReservation\x12\x1b\n" +
+	"\tbudget_id\x18\x01 \x01(\x03R\bbudgetId\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12=\n" +
+	"\fwindow_start\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\vwindowStart\x12\x12\n" +
+	"\x04unit\x18\x04 \x01(\tR\x04unit\x12\x1a\n" +
+	"\bcurrency\x18\x05 \x01(\tR\bcurrency\x12\x16\n" +
+	"\x06amount\x18\x06 \x01(\tR\x06amount\x12\x12\n" +
+	"\x04hard\x18\a \x01(\bR\x04hard\"\xc8\x01\n" +
 	"\x0eDecisionTarget\x12#\n" +
 	"\rdeployment_id\x18\x01 \x01(\x03R\fdeploymentId\x12\x19\n" +
 	"\bmodel_id\x18\x02 \x01(\x03R\amodelId\x12\x1f\n" +
@@ -1145,36 +1273,39 @@ func file_logos_admin_v1_decisions_proto_rawDescGZIP() []byte {
 	return file_logos_admin_v1_decisions_proto_rawDescData
 }
 
-var file_logos_admin_v1_decisions_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_logos_admin_v1_decisions_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_logos_admin_v1_decisions_proto_goTypes = []any{
 	(*ExplainDecisionRequest)(nil), // 0: logos.admin.v1.ExplainDecisionRequest
 	(*Decision)(nil),               // 1: logos.admin.v1.Decision
-	(*DecisionTarget)(nil),         // 2: logos.admin.v1.DecisionTarget
-	(*DecisionCandidate)(nil),      // 3: logos.admin.v1.DecisionCandidate
-	(*DecisionScore)(nil),          // 4: logos.admin.v1.DecisionScore
-	(*DecisionFacts)(nil),          // 5: logos.admin.v1.DecisionFacts
-	(*DecisionPolicy)(nil),         // 6: logos.admin.v1.DecisionPolicy
-	(*structpb.Struct)(nil),        // 7: google.protobuf.Struct
-	(*timestamppb.Timestamp)(nil),  // 8: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),    // 9: google.protobuf.Duration
+	(*DecisionReservation)(nil),    // 2: logos.admin.v1.DecisionReservation
+	(*DecisionTarget)(nil),         // 3: logos.admin.v1.DecisionTarget
+	(*DecisionCandidate)(nil),      // 4: logos.admin.v1.DecisionCandidate
+	(*DecisionScore)(nil),          // 5: logos.admin.v1.DecisionScore
+	(*DecisionFacts)(nil),          // 6: logos.admin.v1.DecisionFacts
+	(*DecisionPolicy)(nil),         // 7: logos.admin.v1.DecisionPolicy
+	(*structpb.Struct)(nil),        // 8: google.protobuf.Struct
+	(*timestamppb.Timestamp)(nil),  // 9: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),    // 10: google.protobuf.Duration
 }
 var file_logos_admin_v1_decisions_proto_depIdxs = []int32{
-	7,  // 0: logos.admin.v1.ExplainDecisionRequest.body:type_name -> google.protobuf.Struct
-	8,  // 1: logos.admin.v1.Decision.time:type_name -> google.protobuf.Timestamp
-	2,  // 2: logos.admin.v1.Decision.targets:type_name -> logos.admin.v1.DecisionTarget
-	3,  // 3: logos.admin.v1.Decision.candidates:type_name -> logos.admin.v1.DecisionCandidate
-	5,  // 4: logos.admin.v1.Decision.facts:type_name -> logos.admin.v1.DecisionFacts
-	9,  // 5: logos.admin.v1.DecisionCandidate.time_to_first_token_p50:type_name -> google.protobuf.Duration
-	9,  // 6: logos.admin.v1.DecisionCandidate.time_to_first_token_p95:type_name -> google.protobuf.Duration
-	4,  // 7: logos.admin.v1.DecisionCandidate.score:type_name -> logos.admin.v1.DecisionScore
-	6,  // 8: logos.admin.v1.DecisionFacts.policies:type_name -> logos.admin.v1.DecisionPolicy
-	0,  // 9: logos.admin.v1.DecisionService.ExplainDecision:input_type -> logos.admin.v1.ExplainDecisionRequest
-	1,  // 10: logos.admin.v1.DecisionService.ExplainDecision:output_type -> logos.admin.v1.Decision
-	10, // [10:11] is the sub-list for method output_type
-	9,  // [9:10] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	8,  // 0: logos.admin.v1.ExplainDecisionRequest.body:type_name -> google.protobuf.Struct
+	9,  // 1: logos.admin.v1.Decision.time:type_name -> google.protobuf.Timestamp
+	3,  // 2: logos.admin.v1.Decision.targets:type_name -> logos.admin.v1.DecisionTarget
+	4,  // 3: logos.admin.v1.Decision.candidates:type_name -> logos.admin.v1.DecisionCandidate
+	6,  // 4: logos.admin.v1.Decision.facts:type_name -> logos.admin.v1.DecisionFacts
+	2,  // 5: logos.admin.v1.Decision.reservations:type_name -> logos.admin.v1.DecisionReservation
+	9,  // 6: logos.admin.v1.DecisionReservation.window_start:type_name -> google.protobuf.Timestamp
+	10, // 7: logos.admin.v1.DecisionCandidate.time_to_first_token_p50:type_name -> google.protobuf.Duration
+	10, // 8: logos.admin.v1.DecisionCandidate.time_to_first_token_p95:type_name -> google.protobuf.Duration
+	5,  // 9: logos.admin.v1.DecisionCandidate.score:type_name -> logos.admin.v1.DecisionScore
+	7,  // 10: logos.admin.v1.DecisionFacts.policies:type_name -> logos.admin.v1.DecisionPolicy
+	0,  // 11: logos.admin.v1.DecisionService.ExplainDecision:input_type -> logos.admin.v1.ExplainDecisionRequest
+	1,  // 12: logos.admin.v1.DecisionService.ExplainDecision:output_type -> logos.admin.v1.Decision
+	12, // [12:13] is the sub-list for method output_type
+	11, // [11:12] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_logos_admin_v1_decisions_proto_init() }
@@ -1182,14 +1313,14 @@ func file_logos_admin_v1_decisions_proto_init() {
 	if File_logos_admin_v1_decisions_proto != nil {
 		return
 	}
-	file_logos_admin_v1_decisions_proto_msgTypes[3].OneofWrappers = []any{}
+	file_logos_admin_v1_decisions_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_logos_admin_v1_decisions_proto_rawDesc), len(file_logos_admin_v1_decisions_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

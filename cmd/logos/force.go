@@ -119,6 +119,14 @@ func (f *force) config() *logos.Config {
 	return nil
 }
 
+// budgets returns those in force.
+func (f *force) budgets() []*logos.Budget {
+	if c := f.config(); c != nil {
+		return c.Budgets()
+	}
+	return nil
+}
+
 // wait returns when decisions use a revision, or after two seconds.
 func (f *force) wait(ctx context.Context, revision int64) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

@@ -8,18 +8,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/budget"
 	"github.com/ls1intum/edutelligence/logos/sql"
 )
 
-// A ratingStore stores calls, each with what it cost by the prices in force.
+// A ratingStore stores calls, each with what it cost by the prices in force, and settles budgets with them.
 type ratingStore struct {
 	*store.Store
-	force *force
-	calls *prometheus.CounterVec
+	force   *force
+	budgets *budget.Counters
+	teller  *budget.Teller
+	calls   *prometheus.CounterVec
 }
 
-func newRatingStore(s *store.Store, f *force, reg prometheus.Registerer) *ratingStore {
-	return &ratingStore{s, f, promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
+func newRatingStore(s *store.Store, f *force, b *budget.Counters, t *budget.Teller, reg prometheus.Registerer) *ratingStore {
+	return &ratingStore{s, f, b, t, promauto.With(reg).NewCounterVec(prometheus.CounterOpts{
 		Name: "logos_rated_calls_total", Help: "Calls that were stored, by whether what they cost is known: unknown means that a price is missing.",
 	}, []string{"cost"})}
 }
@@ -30,9 +33,12 @@ func (s *ratingStore) RecordCalls(ctx context.Context, gateway string, b logos.L
 	if err := s.rate(ctx, b.Calls); err != nil {
 		return err
 	}
-	if err := s.Store.RecordCalls(ctx, gateway, b); err != nil {
+	shares, err := s.SettleCalls(ctx, gateway, b)
+	if err != nil {
 		return err
 	}
+	s.budgets.Settled(shares)
+	s.teller.Spent(shares)
 	for _, c := range b.Calls {
 		cost := "unknown"
 		if _, known := c.Cost(); known {
@@ -57,6 +63,7 @@ func (s *ratingStore) rate(ctx context.Context, calls []*logos.Call) error {
 	}
 	for _, c := range calls {
 		snapshot.Book().RateCall(c)
+		c.Spent = budget.Spent(c)
 	}
 	return nil
 }

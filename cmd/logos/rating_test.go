@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/budget"
 	"github.com/ls1intum/edutelligence/logos/sql"
 	"github.com/ls1intum/edutelligence/logos/sql/pgtest"
 )
@@ -20,7 +21,8 @@ func TestACallWaitsForPrices(t *testing.T) {
 	db, _ := pgtest.Store(t)
 	f := newForce(func(context.Context, *logos.Config) {}, zap.NewNop(), prometheus.NewRegistry())
 	registry := prometheus.NewRegistry()
-	s := newRatingStore(db, f, registry)
+	s := newRatingStore(db, f, budget.New(db, logos.Gateway{ID: "g"}, budget.Options{}, zap.NewNop(), prometheus.NewRegistry()),
+		budget.NewTeller(db, f.budgets, nil, zap.NewNop(), prometheus.NewRegistry()), registry)
 	call := &logos.Call{
 		ID: "4c3648d3-45cf-4a39-9983-4ec0041b40d3", End: logos.EndOK, Decision: logos.Decision{Start: time.Now().UnixMicro(), Project: 1, APIKey: 1},
 		Attempts: []logos.Attempt{{Number: 1, Target: logos.DecisionTarget{Provider: 1}, Start: time.Now(), End: logos.EndOK, Meters: []logos.MeterReading{{Meter: logos.MeterInput, Quantity: 3}}}},

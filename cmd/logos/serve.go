@@ -24,6 +24,7 @@ import (
 	"github.com/ls1intum/edutelligence/logos/accesslog"
 	"github.com/ls1intum/edutelligence/logos/api"
 	"github.com/ls1intum/edutelligence/logos/backup"
+	"github.com/ls1intum/edutelligence/logos/budget"
 	"github.com/ls1intum/edutelligence/logos/demo"
 	"github.com/ls1intum/edutelligence/logos/dialect"
 	"github.com/ls1intum/edutelligence/logos/egress"
@@ -58,6 +59,7 @@ type gateway struct {
 	probes   extproc.Probes
 	decider  *extproc.Server
 	force    *force
+	budgets  *budget.Counters
 	seeded   atomic.Bool // the demo is there, if it shall be
 	token    api.SetupToken
 	service  *api.Service
@@ -81,7 +83,8 @@ func serve(ctx context.Context, s *settings, log *zap.Logger) error {
 		return err
 	}
 	defer g.store.Close()
-	if g.calls, err = inflight.Open(ctx, s.runDir, inflight.Options{}, log, g.registry); err != nil {
+	ended := func(ids ...logos.CallID) { g.budgets.Release(ids...) }
+	if g.calls, err = inflight.Open(ctx, s.runDir, inflight.Options{Ended: ended}, log, g.registry); err != nil {
 		return err
 	}
 	defer g.calls.Close()
@@ -140,13 +143,18 @@ func (g *gateway) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := g.openBudgets(ctx, id); err != nil {
+		return err
+	}
 	servers, err := g.listen()
 	if err != nil {
 		return err
 	}
 	defer servers.close()
 	parts, ctx := errgroup.WithContext(ctx)
-	reader := accesslog.New(g.settings.runDir, id, newRatingStore(g.store, g.force, g.registry), g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate, Settled: g.settled}, g.log, g.registry)
+	teller := budget.NewTeller(g.store, g.force.budgets, newHooks(g.egress).post, g.log, g.registry)
+	reader := accesslog.New(g.settings.runDir, id, newRatingStore(g.store, g.force, g.budgets, teller, g.registry), g.calls, envoys{g.xds, g.envoy}, accesslog.Options{RotateBytes: g.settings.rotate, Settled: g.settled}, g.log, g.registry)
+	parts.Go(func() error { return teller.Run(ctx) })
 	watcher := store.NewWatcher(g.store, g.registry)
 	parts.Go(func() error { return g.xds.Run(ctx) })
 	parts.Go(func() error { return g.egress.Run(ctx, g.readdress) })
@@ -155,6 +163,7 @@ func (g *gateway) run(ctx context.Context) error {
 	parts.Go(func() error { return reader.Run(ctx) })
 	parts.Go(func() error { return accesslog.NewLive(g.settings.runDir, g.health.Attempt, g.log).Run(ctx) })
 	parts.Go(func() error { return g.health.Run(ctx) })
+	parts.Go(func() error { return g.budgets.Run(ctx) })
 	parts.Go(func() error { return g.calls.Maintain(ctx, g.settings.minFree) })
 	parts.Go(func() error { return g.partitions(ctx) })
 	parts.Go(func() error { return g.retain(ctx) })
@@ -303,7 +312,7 @@ func (g *gateway) listen() (*listeners, error) {
 	g.xds.Register(l.xdsServer)
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
 	g.decider = extproc.New(g.force.present.Load, g.xds.Active, g.calls,
-		extproc.Config{MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, FirstByteTimeout: g.settings.firstByte, IdleTimeout: g.settings.idle, Probes: &g.probes, Inactive: g.inactive,
+		extproc.Config{Budgets: g.budgets, MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, FirstByteTimeout: g.settings.firstByte, IdleTimeout: g.settings.idle, Probes: &g.probes, Inactive: g.inactive,
 			State: g.health.State, OutputTokens: g.health.OutputTokens, Sent: g.health.Begin}, g.log, g.registry)
 	extprocv3.RegisterExternalProcessorServer(l.extProcServe, g.decider)
 	return l, nil

@@ -20,7 +20,7 @@ func (g *gateway) retain(ctx context.Context) error {
 			g.log.Warn("old records could not all be removed; the next try is in an hour", zap.Error(err))
 		case r != store.Retained{}:
 			g.log.Info("old records were removed", zap.Int("days_of_calls", r.Days), zap.Int64("calls", r.Calls),
-				zap.Int64("audit_events", r.AuditEvents), zap.Int64("unknown_lines", r.UnknownLines), zap.Int64("repeats", r.Repeats))
+				zap.Int64("audit_events", r.AuditEvents), zap.Int64("unknown_lines", r.UnknownLines), zap.Int64("repeats", r.Repeats), zap.Int64("budget_counters", r.Counters))
 		}
 		select {
 		case <-ctx.Done():

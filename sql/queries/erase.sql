@@ -10,6 +10,11 @@ from batch where calls.start_at = batch.start_at and calls.call_id = batch.call_
 -- name: EraseUnknownLines :exec
 delete from unknown_lines where position(sqlc.arg(text)::bytea in line) > 0;
 
+-- name: EraseCounters :exec
+-- What the end user has left of budgets begins anew; who is erased has no calls under way.
+with gone as (delete from budget_shares where each_key = sqlc.arg(each_key)::text)
+delete from budget_counters where each_key = sqlc.arg(each_key)::text;
+
 -- name: EraseSource :many
 update audit_events set source = ''
 where id in (select e.id from audit_events e where e.source = any (sqlc.arg(sources)::text[]) and e.id > sqlc.arg(after) order by e.id limit sqlc.arg(most))

@@ -59,6 +59,8 @@ var examples = map[string]string{
 	"ExplainDecision":     `{"api_key_id": 1, "body": {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}}`,
 	"CreateAdjustment":    `{"call_id": "4c3648d3-45cf-4a39-9983-4ec0041b40d3", "kind": "refund", "amount": "-0.25", "currency": "EUR", "reason": "the provider's credit note 17"}`,
 	"UpdateSettings":      `{"call_retention_days": 90, "task_matchers": [{"name": "law", "keywords": ["court", "plaintiff"]}]}`,
+	"CreateBudget":        `{"name": "course", "selector": {"projects": ["default"]}, "each": "end_user", "unit": "requests", "amount": "1000", "window": "day", "time_zone": "Europe/Berlin"}`,
+	"UpdateBudget":        `{"amount": "2000"}`,
 	"CreatePrice":         `{"provider": "OpenAI", "provider_model": "gpt-4o", "meter": "input", "amount": "2.50", "currency": "USD"}`,
 	"UpdatePrice":         `{"amount": "2.40"}`,
 	"ImportPrices":        `{"source": "a list", "dry_run": true}`,

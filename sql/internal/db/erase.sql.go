@@ -46,6 +46,17 @@ func (q *Queries) AuditErasure(ctx context.Context, arg AuditErasureParams) erro
 	return err
 }
 
+const eraseCounters = `-- name: EraseCounters :exec
+with gone as (delete from budget_shares where each_key = $1::text)
+delete from budget_counters where each_key = $1::text
+`
+
+// What the end user has left of budgets begins anew; who is erased has no calls under way.
+func (q *Queries) EraseCounters(ctx context.Context, eachKey string) error {
+	_, err := q.db.Exec(ctx, eraseCounters, eachKey)
+	return err
+}
+
 const eraseEndUser = `-- name: EraseEndUser :many
 with batch as (
     select c.start_at, c.call_id from calls c

@@ -140,6 +140,61 @@ type AuditEvent struct {
 	After      []byte
 }
 
+type Budget struct {
+	ID             int64
+	PublicID       string
+	Name           string
+	TeamID         *int64
+	TeamIds        []int64
+	ProjectIds     []int64
+	ApiKeyIds      []int64
+	ProfileIds     []int64
+	ModelIds       []int64
+	ProviderIds    []int64
+	EndUsers       []string
+	CallLabels     []byte
+	Each           string
+	Unit           string
+	Currency       string
+	Amount         pgtype.Numeric
+	Window         string
+	TimeZone       string
+	Hard           bool
+	ClampMaxTokens bool
+	Thresholds     []int32
+	WebhookUrl     string
+	Labels         []byte
+	Revision       int64
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+	DeletedAt      *time.Time
+}
+
+type BudgetCounter struct {
+	BudgetID    int64
+	WindowStart time.Time
+	EachKey     string
+	WindowEnd   *time.Time
+	Told        int32
+}
+
+type BudgetShare struct {
+	BudgetID    int64
+	WindowStart time.Time
+	EachKey     string
+	Gateway     string
+	WindowEnd   *time.Time
+	Epoch       int64
+	Granted     int64
+	Reserved    int64
+	Settled     int64
+	Version     int64
+	Overrun     int64
+	Overruns    int64
+	LeasedUntil time.Time
+	HeldUntil   time.Time
+}
+
 type Call struct {
 	StartAt       time.Time
 	CallID        string
@@ -254,6 +309,11 @@ type Deployment struct {
 	DeletedAt     *time.Time
 	Name          string
 	Drained       bool
+}
+
+type GatewayEpoch struct {
+	Gateway string
+	Epoch   int64
 }
 
 type IdempotentRequest struct {

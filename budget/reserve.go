@@ -1,0 +1,242 @@
+package budget
+
+import (
+	"context"
+	"time"
+
+	"github.com/ls1intum/edutelligence/logos"
+)
+
+// A Call is a call that budgets count, before it is sent.
+type Call struct {
+	counters *Counters
+	caller   Caller
+	now      time.Time
+	entries  []*entry // of the caller
+	claims   []claim  // of the last try
+	tried    bool
+}
+
+// A claim is what a call needs of one budget.
+type claim struct {
+	*entry
+	reservation logos.Reservation
+	left        int64 // that could be reserved in the last try, of a hard budget
+	waiting     hold  // noted in the counter's need
+	full        bool  // there are too many counters for one more
+}
+
+// Call begins with a call; nil: no budget counts it.
+func (c *Counters) Call(x *Index, caller *Caller, now time.Time) *Call {
+	entries := x.match(caller)
+	if entries == nil {
+		return nil
+	}
+	return &Call{counters: c, caller: *caller, now: now, entries: entries}
+}
+
+// Excludes says why a hard budget keeps a call from a target: it would have to count money there that nobody
+// knows, or, after a try that failed, more than is left. profiles are those under which the call may be made.
+func (c *Call) Excludes(t *Target, s *Size, profile logos.ProfileID) *Shortage {
+	if c == nil {
+		return nil
+	}
+	for _, e := range c.entries {
+		if !e.Hard || !e.counts(t.Target, profile) {
+			continue
+		}
+		amount, known := e.worst(t, s, s.Output)
+		switch {
+		case !known:
+			return &Shortage{Budget: e.Budget, Unknown: true, Passes: s.Unbounded}
+		case !c.tried:
+		case amount > c.left(e) && !(e.ClampMaxTokens && e.affords(t, s, c.left(e)) >= leastOutput):
+			return c.shortage(e, amount)
+		}
+	}
+	return nil
+}
+
+// counts says whether a budget counts what a call does at a target.
+func (e *entry) counts(t *logos.Target, profile logos.ProfileID) bool {
+	var model logos.ModelID
+	if t.Deployment != nil {
+		model = t.Deployment.Model
+	}
+	return holds(e.Selector.Profiles, profile) && e.Selector.MatchesTarget(model, t.Provider.ID)
+}
+
+// left returns what was left of a budget in the last try.
+func (c *Call) left(e *entry) int64 {
+	for i := range c.claims {
+		if c.claims[i].entry == e {
+			return c.claims[i].left
+		}
+	}
+	return e.limit
+}
+
+// A Grant is what a call holds.
+type Grant struct {
+	Reservations []logos.Reservation
+	MaxTokens    int64 // the output limit that a budget sets for each answer; 0: none
+}
+
+// Reserve holds the most that the call can use at any of these targets, of every counter that counts it, or of
+// none. Where this gateway's shares are too small, it asks the database.
+func (c *Call) Reserve(ctx context.Context, id logos.CallID, profile logos.ProfileID, targets []Target, s *Size) (Grant, *Shortage) {
+	if short := c.claim(profile, targets, s, s.Output); short != nil {
+		return Grant{}, short
+	}
+	short := c.admit(ctx, id)
+	if short == nil {
+		return c.grant(0), nil
+	}
+	c.tried = true
+	if limit := c.clamp(targets, s); limit > 0 {
+		if unknown := c.claim(profile, targets, s, limit); unknown == nil && c.counters.admit(id, c.claims) == nil {
+			return c.grant(limit), nil
+		}
+	}
+	c.counters.metrics.refused.WithLabelValues(string(short.Unit)).Inc()
+	why := c.shortage(short.entry, short.reservation.Amount)
+	why.Full = short.full
+	return Grant{}, why
+}
+
+// admit reserves the claims, for which it asks the database where that may help. Another call may take what was
+// asked for, so it asks again as long as the database does not say that there is no more.
+func (c *Call) admit(ctx context.Context, id logos.CallID) *claim {
+	short := c.counters.admit(id, c.claims)
+	if short == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.counters.opt.AskWait)
+	defer cancel()
+	for ctx.Err() == nil && c.counters.ask(ctx, c.claims) {
+		if short = c.counters.admit(id, c.claims); short == nil {
+			return nil
+		}
+	}
+	return short
+}
+
+// claim works out what the call needs with an output limit. It fails where a hard budget counts what is not known.
+func (c *Call) claim(profile logos.ProfileID, targets []Target, s *Size, limit int64) *Shortage {
+	claims := make([]claim, 0, len(c.entries))
+	for _, e := range c.entries {
+		x := claim{entry: e}
+		for i := range targets {
+			if !e.counts(targets[i].Target, profile) {
+				continue
+			}
+			amount, known := e.worst(&targets[i], s, limit)
+			if !known && e.Hard {
+				return &Shortage{Budget: e.Budget, Unknown: true, Passes: s.Unbounded}
+			}
+			x.reservation.Targets |= 1 << i
+			x.reservation.Amount = max(x.reservation.Amount, amount)
+		}
+		if x.reservation.Targets != 0 {
+			x.fill(&c.caller, c.now)
+			claims = append(claims, x)
+		}
+	}
+	c.claims = claims
+	return nil
+}
+
+// fill says of which counter a claim is.
+func (x *claim) fill(caller *Caller, now time.Time) {
+	r := &x.reservation
+	r.Budget, r.Key, r.Unit, r.Currency, r.Hard = x.ID, x.key(caller), x.Unit, x.Currency, x.Hard
+	r.Start, r.End = x.window(now)
+}
+
+func (c *Call) grant(limit int64) Grant {
+	c.counters.metrics.admitted.Inc()
+	g := Grant{Reservations: make([]logos.Reservation, len(c.claims)), MaxTokens: limit}
+	for i := range c.claims {
+		g.Reservations[i] = c.claims[i].reservation
+	}
+	return g
+}
+
+// clamp returns the greatest output limit that what is left allows, where every budget that is short may set
+// one; 0: there is none.
+func (c *Call) clamp(targets []Target, s *Size) int64 {
+	limit := int64(0)
+	for i := range c.claims {
+		x := &c.claims[i]
+		if !x.Hard || x.reservation.Amount <= x.left {
+			continue
+		}
+		if !x.ClampMaxTokens {
+			return 0
+		}
+		for j := range targets {
+			if x.reservation.Targets&(1<<j) == 0 {
+				continue
+			}
+			n := x.affords(&targets[j], s, x.left)
+			if n < leastOutput {
+				return 0
+			}
+			if limit == 0 || n < limit {
+				limit = n
+			}
+		}
+	}
+	return limit
+}
+
+// admit reserves claims, all or none. It returns the first for which there is no room, and notes in each what is
+// left.
+func (c *Counters) admit(id logos.CallID, claims []claim) (short *claim) {
+	var room [4]*counter // as many as most calls need
+	counters, now := room[:0], c.opt.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range claims {
+		x := &claims[i]
+		if x.waiting.counter != nil {
+			x.waiting.need -= x.waiting.amount
+			x.waiting = hold{}
+		}
+		if !x.Hard {
+			counters = append(counters, nil)
+			continue
+		}
+		n := c.counter(x.reservation.Counter(), x.reservation.End, x.Unit, now)
+		counters = append(counters, n)
+		if x.full = n == nil; x.full {
+			x.left = 0
+		} else {
+			x.left = c.spendable(n, now)
+			n.active = now
+		}
+		if x.left < x.reservation.Amount && short == nil {
+			short = x
+		}
+	}
+	if short == nil {
+		c.hold(id, claims, counters, now)
+	}
+	return short
+}
+
+// hold notes what a call has reserved. c.mu is held.
+func (c *Counters) hold(id logos.CallID, claims []claim, counters []*counter, now time.Time) {
+	held := make([]hold, 0, len(claims))
+	for i, x := range counters {
+		if x != nil {
+			amount := claims[i].reservation.Amount
+			x.reserved += amount
+			x.use(amount, now)
+			held = append(held, hold{x, amount})
+		}
+	}
+	if len(held) > 0 {
+		c.holds[id] = append(c.holds[id], held...)
+	}
+}

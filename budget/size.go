@@ -1,0 +1,98 @@
+package budget
+
+import (
+	"math"
+
+	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/policy"
+)
+
+// DefaultOutput is how many tokens an answer is taken to have at most where neither the caller nor the model
+// says: the output limit of the models that most providers offer. What is beyond it is an overrun.
+const DefaultOutput = 16_384
+
+// leastOutput is the lowest output limit that a call is clamped to: below it providers refuse the call.
+const leastOutput = 16
+
+// A Size bounds what a call can use.
+type Size struct {
+	Unbounded bool  // it passes through unread: no bound is known
+	Input     int64 // tokens at most
+	Output    int64 // tokens at most of each answer, as the caller says; 0: not said
+	Answers   int64 // that are asked for; 0: one
+	NoOutput  bool  // the API answers without tokens
+}
+
+// A Target is what a call may be sent to, with what it charges.
+type Target struct {
+	*logos.Target
+	Rates *policy.Rates // the dearest that may hold; nil: it has no price
+}
+
+// output bounds the tokens of all answers of a target, where each has at most limit; 0: no limit is said.
+func (s *Size) output(t *logos.Target, limit int64) int64 {
+	if s.NoOutput {
+		return 0
+	}
+	bound := int64(DefaultOutput)
+	if t.Model != nil && t.Model.ContextWindow > 0 {
+		bound = t.Model.ContextWindow
+	}
+	if limit > 0 && (limit < bound || t.Model == nil || t.Model.ContextWindow == 0) {
+		bound = limit
+	}
+	return saturate(bound, s.answers())
+}
+
+func (s *Size) answers() int64 { return max(1, s.Answers) }
+
+func saturate(a, b int64) int64 {
+	if a > math.MaxInt64/4/b {
+		return math.MaxInt64 / 4
+	}
+	return a * b
+}
+
+// picosPerPart is how many of the units of prices make one of those of budgets.
+const picosPerPart = 1_000_000_000_000 / 1_000_000_000
+
+// worst returns the most that a call can use of a budget at a target, in its unit's smallest parts. It is not
+// known for money without a price in the budget's currency.
+func (e *entry) worst(t *Target, s *Size, limit int64) (amount int64, known bool) {
+	switch e.Unit {
+	case logos.UnitRequests, logos.UnitParallel:
+		return 1, true
+	case logos.UnitTokens:
+		return min(s.Input, math.MaxInt64/4) + s.output(t.Target, limit), !s.Unbounded
+	}
+	if s.Unbounded || t.Rates == nil || t.Rates.Currency != e.Currency {
+		return 0, false
+	}
+	picos := t.Rates.Cost(s.Input, s.output(t.Target, limit))
+	amount = picos / picosPerPart
+	if picos%picosPerPart > 0 {
+		amount++
+	}
+	return amount, true
+}
+
+// affords returns the greatest output limit with which a call uses at most left; 0: there is none. It is found
+// by halving, for the bounds of a target need not grow evenly.
+func (e *entry) affords(t *Target, s *Size, left int64) int64 {
+	fits := func(limit int64) bool {
+		amount, known := e.worst(t, s, limit)
+		return known && amount <= left
+	}
+	low, high := int64(0), int64(math.MaxInt32)
+	if s.Output > 0 {
+		high = min(high, s.Output)
+	}
+	for low < high {
+		if middle := low + (high-low+1)/2; fits(middle) {
+			low = middle
+		} else {
+			high = middle - 1
+		}
+	}
+	return low
+}
