@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -148,6 +149,13 @@ func TestExplainsACallThatIsNotMade(t *testing.T) {
 	refused(t, "a gateway that starts", status, got, 503, "STARTING", "")
 	status, got = root.do("POST", "/admin/v1/decisions:explain", object{"api_key_id": 999, "session": "s"})
 	refused(t, "a key that there is not", status, got, 404, "NOT_FOUND", "")
+	for body, field := range map[string]string{`5`: "body", `{"a":1,"a":2}`: "body.a", `{"a":[{"b":1e999}]}`: "body.a[0].b", `{"a":"\ud800"}`: "body.a"} {
+		status, got = root.do("POST", "/admin/v1/decisions:explain", `{"api_key_id":1,"session":"s","body":`+body+`}`)
+		refused(t, "the body "+body, status, got, 400, "", field)
+		if said := fieldsIn(got)[field]; strings.Contains(said, "no such field") {
+			t.Errorf("of the body %s it says %q", body, said)
+		}
+	}
 	root.must("POST", at("apiKeys", key)+":revoke", nil)
 	status, got = explain(object{"session": "s"})
 	refused(t, "a revoked key", status, got, 409, "UNUSABLE_API_KEY", "")
