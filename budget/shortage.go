@@ -46,7 +46,7 @@ func (s *Shortage) Error() *logos.Error {
 	case s.Away:
 		return logos.Errorf(logos.Unavailable, "budget_unavailable", "the gateway can't reach its database, and what it may use of the budget %q without it is used up: try again in a few seconds", s.Name)
 	case s.Passes:
-		return logos.Errorf(logos.Denied, "budget_needs_model", "the budget %q limits %s, and of calls that pass through nobody knows how much they use before: call by model", s.Name, s.Unit)
+		return logos.Errorf(logos.Denied, "budget_needs_model", "the budget %q limits %s, and of calls that pass through nobody knows how much they use before: call by a model that the key's access profile grants", s.Name, s.Unit)
 	case s.Unknown:
 		return logos.Errorf(logos.Denied, "deployment_unpriced", "the budget %q limits money, and no deployment that could serve this call has a price in %s: an administrator sets one with `logos prices set --currency %[2]s`, an explicit 0 included, and `logos prices unpriced` shows what has none at all", s.Name, s.Currency)
 	}
