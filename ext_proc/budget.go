@@ -31,8 +31,7 @@ func (c *call) spends(d *logos.Decision, parsed *dialect.Request, body []byte) {
 	if c.spending = c.counted(d); c.spending == nil {
 		return
 	}
-	content := parsed.Content(body)
-	b := parsed.Bounds(c.route.API, body, &content)
+	b := parsed.Bounds(c.route.API, body, c.prompt(parsed, body))
 	c.spending.bounds = b
 	c.spending.size = budget.Size{Input: b.Input, Output: b.Output, Answers: b.Answers, NoOutput: c.route.API == logos.APIEmbeddings}
 }
