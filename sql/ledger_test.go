@@ -49,7 +49,7 @@ type ownKey struct {
 func (k *bookkeeper) book(version int64) *billing.Book {
 	var prices []*logos.Price
 	for provider := logos.ProviderID(1); provider <= 3; provider++ {
-		for i, m := range []logos.Meter{logos.MeterInput, logos.MeterOutput, logos.MeterCachedInput, logos.MeterRequest, logos.MeterImage} {
+		for i, m := range []logos.Meter{logos.MeterInput, logos.MeterOutput, logos.MeterCachedInput, logos.MeterRequest, logos.MeterImage, logos.MeterWebSearch} {
 			if k.r.IntN(4) == 0 {
 				continue
 			}
@@ -74,7 +74,7 @@ func (k *bookkeeper) call(n int) *logos.Call {
 	}
 	for i := range k.r.IntN(4) {
 		a := logos.Attempt{Number: i + 1, Start: start, Target: logos.DecisionTarget{Provider: logos.ProviderID(1 + k.r.IntN(3)), Model: logos.ModelID(k.r.IntN(3))}, End: logos.EndOK}
-		for _, m := range []logos.Meter{logos.MeterInput, logos.MeterCachedInput, logos.MeterOutput, logos.MeterImage} {
+		for _, m := range []logos.Meter{logos.MeterInput, logos.MeterCachedInput, logos.MeterOutput, logos.MeterWebSearch} {
 			if i > 0 && k.r.IntN(2) == 0 {
 				a.Meters = append(a.Meters, logos.MeterReading{Meter: m, Quantity: []int64{0, 1, k.r.Int64N(100_000), 1 << 61}[k.r.IntN(4)], Estimated: k.r.IntN(3) == 0})
 			}
@@ -546,5 +546,28 @@ func TestHoursThatAnOlderProgramFoldsAreWhole(t *testing.T) {
 		if diff := cmp.Diff(folded(t, s, all, q), folded(t, s, q, q)); diff != "" {
 			t.Errorf("round %d (-projects +teams):\n%s", round, diff)
 		}
+	}
+}
+
+// TestAProgramThatKnowsNoSearchesFoldsNone deletes rows as the fold of the program before does.
+func TestAProgramThatKnowsNoSearchesFoldsNone(t *testing.T) {
+	t.Parallel()
+	s, url := pgtest.Store(t)
+	conn := pgtest.Conn(t, url)
+	for n, m := range []logos.Meter{logos.MeterWebSearch, logos.MeterOutput} {
+		c := &logos.Call{ID: callID(n), End: logos.EndOK, Decision: logos.Decision{Start: ledgerDay.UnixMicro(), Project: 1, APIKey: logos.APIKeyID(1 + n)}}
+		c.Attempts = []logos.Attempt{{Number: 1, Start: ledgerDay, Target: logos.DecisionTarget{Provider: 1}, Meters: []logos.MeterReading{{Meter: m, Quantity: 5}}}}
+		if err := s.RecordCalls(t.Context(), gateway, logos.LogBatch{Calls: []*logos.Call{c}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := one[int64](t, conn, "with gone as (delete from usage_hours where gateway <> '' returning output) select count(output) from gone"); n != 1 {
+		t.Errorf("it takes %d rows of other meters, want 1", n)
+	}
+	if n, err := s.FoldUsage(t.Context(), ledgerDay.AddDate(0, 0, 1)); n != 1 || err != nil {
+		t.Errorf("this program folds %d rows, want the one that is left; %v", n, err)
+	}
+	if n := one[string](t, conn, "select web_search::text from usage_team_hours where web_search is not null"); n != "5" {
+		t.Errorf("%s searches are in the totals, want 5", n)
 	}
 }

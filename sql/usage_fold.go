@@ -34,6 +34,9 @@ func (s *Store) FoldUsage(ctx context.Context, now time.Time) (rows int64, err e
 			if err := db.New(tx).LockLedger(ctx, foldLock); err != nil {
 				return err
 			}
+			if _, err := tx.Exec(ctx, "select set_config('logos.folds_searches', 'on', true)"); err != nil {
+				return err
+			}
 			return tx.QueryRow(ctx, statement, before, foldBatch).Scan(&n)
 		})
 		rows += n

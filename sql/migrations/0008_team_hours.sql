@@ -1,3 +1,13 @@
+-- Searches that providers make and charge are a meter. The program of the release before does not know it: it records none,
+-- and must not fold rows that have some, since they would be lost.
+alter table usage_hours add column web_search numeric, add column web_search_estimated numeric, add column web_search_unpriced numeric, add column web_search_cost numeric;
+alter table usage_days add column web_search numeric, add column web_search_estimated numeric, add column web_search_unpriced numeric, add column web_search_cost numeric;
+create function keep_searches() returns trigger language plpgsql as $$
+begin
+    return case when coalesce(current_setting('logos.folds_searches', true), '') = 'on' then old end; -- null: it stays
+end $$;
+create trigger keep_searches before delete on usage_hours for each row when (old.web_search is not null or old.web_search_cost is not null) execute function keep_searches();
+
 -- Totals by hour of teams: without projects, API keys and profiles, which make most of the rows of usage_hours. They are worked
 -- out of rows that are folded. The program of the release before works on it: a trigger notes what it folds.
 
