@@ -1,0 +1,445 @@
+package e2e_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/shopspring/decimal"
+)
+
+// An ending is a row of README's table of what is charged: how a call ends, what is on record, and what the provider
+// has in its books.
+type ending struct {
+	name, end, charged string // as README has them
+	providers          [][]act
+	api                string // path; empty: chat
+	stream             bool
+	maxTokens          int                        // 0: 100
+	leaves             string                     // the caller reads up to this, and leaves
+	goes               func(leave func())         // calls leave once the caller shall leave, without an answer
+	prepare            func(g *gateway, m string) // what forbids the call, for the model
+	meters             []string                   // of each attempt: what is read of it, "input=" if reported and "input~" if estimated
+	unseen             usage                      // what the provider charges that nobody can see
+	unknown            bool                       // what it costs
+	overruns           int                        // of budgets of money
+	apart              bool                       // it is played by itself
+}
+
+const (
+	asReported, nothing = "what the provider reports", "nothing"
+	promptAndAnswer     = "prompt and answer so far, estimated"
+	promptAlone         = "the prompt, estimated"
+	both, bothReported  = "input~ output~", "input= output="
+)
+
+func endings(t *testing.T) []ending {
+	one := func(acts ...act) [][]act { return [][]act{acts} }
+	answer := says("an answer", spoken, usage.chat)
+	reached := make(chan struct{})
+	writes := func(u usage) object {
+		o := u.chat()
+		o["prompt_tokens_details"] = object{"cache_write_tokens": 8}
+		return o
+	}
+	return []ending{
+		{name: "is answered", end: "ok", charged: asReported, providers: one(answer), meters: []string{bothReported}},
+		{name: "is answered in a stream", end: "ok", charged: asReported, stream: true, providers: one(speaks("a stream", whole)), meters: []string{bothReported}},
+		{name: "is answered without usage", end: "ok", charged: "prompt and answer, estimated", maxTokens: 500, providers: one(says("an answer without usage", 400, nil)), meters: []string{both}},
+		{name: "is answered in a stream that ends without usage", end: "ok", charged: "prompt and answer, estimated", stream: true,
+			providers: one(speaks("a stream without usage", func(_ *provider, e events, _ asked, _ usage) { e.text(done) })), meters: []string{both}},
+		{name: "uses something that has no price", end: "ok", charged: "what the provider reports, at an unknown cost: of money, what was reserved counts", unknown: true,
+			providers: one(says("an answer, written to a cache", spoken, writes)), meters: []string{"cache_write= input= output="}},
+		{name: "uses more than was reserved", end: "ok", charged: "what the provider reports; the excess is an overrun", maxTokens: 16, overruns: 1,
+			providers: one(says("a long answer", 400, usage.chat)), meters: []string{bothReported}},
+		{name: "fails, and is answered by another target", end: "ok", charged: "the answer as reported; the failed attempt nothing",
+			providers: [][]act{{status(429)}, {answer}}, meters: []string{"", bothReported}},
+		{name: "fails where failures are charged, and is answered by another target", end: "ok", charged: "the answer as reported: what a failed attempt reports, nobody sees",
+			providers: [][]act{{charging(429)}, {answer}}, meters: []string{"", bothReported}, unseen: usage{input: promptWords}},
+		{name: "waits for a silent target, and is answered by another", end: "ok", charged: "the answer as reported, and the silent attempt's prompt, estimated",
+			providers: [][]act{{reads(4, nil)}, {answer}}, meters: []string{both, bothReported}, unseen: usage{output: 4}},
+		{name: "is refused by a budget", end: "refused", charged: nothing, providers: one(answer), prepare: func(g *gateway, m string) {
+			g.administer("POST", "budgets", object{"name": m, "selector": object{"models": []string{m}}, "unit": "requests", "amount": "0"})
+		}},
+		{name: "is refused by a policy", end: "refused", charged: nothing, providers: one(answer), prepare: func(g *gateway, m string) {
+			g.administer("POST", "policies", object{"name": m, "level": "access_profile", "project": "default", "access_profile": "for " + m, "constraints": object{"max_privacy_zone": "local"}})
+		}},
+		{name: "is rejected by the provider (4xx)", end: "rejected", charged: nothing, providers: one(status(400)), meters: []string{""}},
+		{name: "is rejected by Azure's content filter", end: "rejected", charged: "the prompt, estimated: Azure charges it", providers: one(act{"400 content_filter, charged", func(p *provider, w http.ResponseWriter, a asked) {
+			prefill(p, a)
+			refusal(400, refusedContent).do(p, w, a)
+		}}), meters: []string{both}},
+		{name: "fails at the provider (5xx, 429, no connection)", end: "upstream_error", charged: nothing, providers: [][]act{{status(500)}, nil, {status(429)}}, meters: []string{"", "", "", "", ""}},
+		{name: "fails at the provider, with usage in the error", end: "upstream_error", charged: asReported, providers: one(charging(429)), meters: []string{bothReported}},
+		{name: "fails within a stream", end: "upstream_error", charged: promptAndAnswer, stream: true, providers: one(speaks("an error event", func(_ *provider, e events, _ asked, _ usage) {
+			e.send(object{"error": object{"message": "overloaded", "code": "overloaded"}})
+		})), meters: []string{both}},
+		{name: "is cancelled before a connection", end: "client_cancelled", charged: nothing, providers: [][]act{{}}, meters: []string{""}, apart: true},
+		{name: "is cancelled before the first byte", end: "client_cancelled", charged: promptAlone, providers: one(reads(4, reached)), meters: []string{both}, unseen: usage{output: 4},
+			goes: func(leave func()) { <-reached; leave() }},
+		{name: "is cancelled within a stream", end: "client_cancelled", charged: promptAndAnswer, stream: true, leaves: "considerable", providers: one(speaks("a stream", waits)), meters: []string{both}},
+		{name: "is cancelled within a stream that reported its prompt (Messages)", end: "client_cancelled", charged: "the prompt as reported, the answer so far estimated", stream: true, api: "/v1/messages", leaves: "considerable",
+			providers: one(claudes("a stream of messages", func(_ events, a asked) { <-a.gone })), meters: []string{"input= output~"}},
+		{name: "is cancelled after usage", end: "client_cancelled", charged: asReported, stream: true, leaves: "prompt_tokens", providers: one(speaks("a stream, no end", func(p *provider, e events, a asked, u usage) {
+			e.send(report(u))
+			<-a.gone
+		})), meters: []string{bothReported}},
+		{name: "loses its provider within a stream", end: "truncated", charged: promptAndAnswer, stream: true,
+			providers: one(speaks("a stream that is cut", func(*provider, events, asked, usage) { panic(http.ErrAbortHandler) })), meters: []string{both}},
+		{name: "has no first byte in time", end: "timeout", charged: promptAlone, providers: one(reads(4, nil)), meters: []string{both}, unseen: usage{output: 4}},
+		{name: "stalls within a stream", end: "timeout", charged: promptAndAnswer, stream: true, providers: one(speaks("a stream that stalls", waits)), meters: []string{both}},
+		{name: "takes longer than `LOGOS_MAX_DURATION`", end: "timeout", charged: promptAndAnswer, stream: true, providers: one(speaks("a stream without end", func(p *provider, e events, a asked, _ usage) {
+			tick := time.NewTicker(200 * time.Millisecond)
+			defer tick.Stop()
+			for {
+				select {
+				case <-a.gone:
+					return
+				case <-tick.C:
+					p.speak(e, 1)
+				}
+			}
+		})), meters: []string{both}},
+		{name: "is lost with its gateway", end: "lost", charged: "the prompt, estimated; the answer is not guessed", stream: true, providers: one(speaks("a stream", waits)), meters: []string{both}, unseen: usage{output: spoken}, apart: true},
+	}
+}
+
+// promptWords is how many tokens the prompt of a row has.
+const promptWords = 60
+
+// An ended is a row whose call was made.
+type ended struct {
+	ending
+	n       int
+	scripts []*script
+	before  []usage // that the providers had charged
+	id      string
+	rec     *record
+}
+
+func (e *ended) model() string   { return fmt.Sprintf("m%d", e.n) }
+func (e *ended) session() string { return fmt.Sprintf("row %d", e.n) }
+
+// set deploys a row's model at its providers, and sets their prices.
+func (g *gateway) setEnding(t *testing.T, n int, row ending) *ended {
+	t.Helper()
+	e := &ended{ending: row, n: n}
+	var targets []target
+	for i, acts := range row.providers {
+		name := fmt.Sprintf("p%d-%d", n, i)
+		switch {
+		case acts == nil:
+			targets = append(targets, target{name, "http://" + freePorts(t, 1)[0] + "/v1", "sk", "authorization", "Bearer {}"})
+		case len(acts) == 0:
+			targets = append(targets, target{name, "http://" + deaf(t) + "/v1", "sk", "authorization", "Bearer {}"})
+		default:
+			for j := range acts {
+				acts[j] = warmed(acts[j])
+			}
+			s := newScript(t, acts...)
+			e.scripts, targets = append(e.scripts, s), append(targets, s.openai(name))
+		}
+	}
+	g.connect(e.model(), "", targets...)
+	for _, x := range targets {
+		for meter, amount := range map[string]string{"input": "1", "output": "10"} {
+			g.administer("POST", "prices", object{"provider": x.provider, "meter": meter, "amount": amount, "currency": "EUR"})
+		}
+	}
+	if row.prepare != nil {
+		row.prepare(g, e.model())
+	}
+	return e
+}
+
+// body is what a call of a row says; words is how many words its prompt has.
+func (e *ended) body(words int) string {
+	return fmt.Sprintf(`{"model":%q,"max_tokens":%d,"stream":%t,"messages":[{"role":"user","content":%q}]}`,
+		e.model(), max(e.maxTokens, 100*b2i(e.maxTokens == 0)), e.stream, strings.Join(strings.Fields(strings.Repeat(vocabulary, words/19+1))[:words], " "))
+}
+
+func b2i(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (e *ended) path() string {
+	if e.api == "" {
+		return "/v1/chat/completions"
+	}
+	return e.api
+}
+
+// warmUp makes calls whose usage is reported, from which the gateway learns what a token of the targets takes.
+func (g *gateway) warmUp(e *ended) {
+	if e.prepare != nil || len(e.scripts) != len(e.providers) {
+		return
+	}
+	for _, words := range []int{20, 40, 80, 120, 160, 200} {
+		if r := g.call("POST", e.path(), e.body(words), "content-type: "+warmType, "x-logos-profile: for "+e.model()); r.status != 200 || r.err != nil {
+			g.t.Errorf("a call that warms up %q gets %v, %v", e.name, r, r.err)
+		}
+	}
+}
+
+// make makes the call of a row, as its caller does.
+func (g *gateway) makeEnding(e *ended) {
+	e.before = nil
+	for _, s := range e.scripts {
+		s.starts()
+		e.before = append(e.before, s.books())
+	}
+	ctx, leave := context.WithCancel(g.t.Context())
+	defer leave()
+	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+g.data+e.path(), strings.NewReader(e.body(promptWords)))
+	if err != nil {
+		g.t.Error(err)
+		return
+	}
+	for name, value := range map[string]string{"authorization": "Bearer " + g.root, "content-type": "application/json", "x-logos-profile": "for " + e.model(), "x-logos-session": e.session(), "x-logos-user": e.session()} {
+		req.Header.Set(name, value)
+	}
+	if e.goes != nil {
+		go e.goes(leave)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		if e.goes == nil {
+			g.t.Errorf("%s: %v", e.name, err)
+		}
+		return
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewReader(resp.Body); ; {
+		line, err := lines.ReadString('\n')
+		if err != nil || e.leaves != "" && strings.Contains(line, e.leaves) {
+			return
+		}
+	}
+}
+
+// TestWhatIsChargedHoweverACallEnds plays each row of README's table on an Envoy, and compares what is on record, what
+// it costs and what budgets have settled with the providers' own books.
+func TestWhatIsChargedHoweverACallEnds(t *testing.T) {
+	g := start(t, map[string]string{"LOGOS_FIRST_BYTE_TIMEOUT": firstByteLimit.String(), "LOGOS_IDLE_TIMEOUT": idleLimit.String(), "LOGOS_MAX_DURATION": "5s"})
+	var rows []*ended
+	for n, row := range endings(t) {
+		rows = append(rows, g.setEnding(t, n, row))
+	}
+	g.waitRevision()
+	g.together(rows, g.warmUp)
+	g.eventually("records of what warms up", waitLong, func() bool { return g.metric("logos_calls_in_flight") == 0 })
+	budgets := map[string]string{}
+	for unit, limit := range map[string]string{"money": "1", "tokens": "100000", "requests": "10", "parallel": "10"} {
+		budgets[unit] = g.administer("POST", "budgets", object{"name": unit, "unit": unit, "amount": limit, "each": "end_user", "currency": map[string]string{"money": "EUR"}[unit]})["id"].(string)
+	}
+	g.waitRevision()
+	g.together(slices.DeleteFunc(slices.Clone(rows), func(e *ended) bool { return e.apart }), g.makeEnding)
+	for _, e := range rows {
+		if e.apart {
+			g.makeApart(e)
+		}
+	}
+	var lines []string
+	for _, e := range rows {
+		t.Run(e.name, func(t *testing.T) { lines = append(lines, g.of(t).expectEnding(e, budgets)) })
+	}
+	t.Logf("\n| a call that | on record as | the providers charged | is on record with | at | budgets spent of reserved |\n|---|---|---|---|---|---|\n%s", strings.Join(lines, "\n"))
+	if out, err := g.ledger("verify"); err != nil {
+		t.Errorf("logos ledger verify: %v: %s", err, out)
+	}
+}
+
+func (g *gateway) together(rows []*ended, do func(*ended)) {
+	var wg sync.WaitGroup
+	for _, e := range rows {
+		wg.Go(func() { do(e) })
+	}
+	wg.Wait()
+}
+
+// makeApart makes a call whose moment the gateway tells: while it waits for a connection, or before its Envoy dies.
+func (g *gateway) makeApart(e *ended) {
+	g.t.Helper()
+	if e.end == "lost" {
+		ended := make(chan struct{})
+		go func() { defer close(ended); g.makeEnding(e) }()
+		g.eventually("the stream", waitLong, func() bool {
+			n, _, _ := e.scripts[0].saw()
+			return n == 1 && e.scripts[0].books().output-e.before[0].output == spoken
+		})
+		g.killAndWait("envoy")
+		<-ended
+		return
+	}
+	e.goes = func(leave func()) {
+		defer leave()
+		g.eventually("a call that waits for a connection", waitLong, func() bool { return g.stat("upstream_rq_pending_active") > 0 })
+	}
+	g.makeEnding(e)
+}
+
+// stat returns the sum of Envoy's statistics of a name.
+func (g *gateway) stat(name string) (sum int) {
+	resp, err := http.Get("http://" + g.stats + "/stats?filter=" + name)
+	if err != nil {
+		return 0
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	for line := range strings.Lines(string(body)) {
+		var n int
+		_, value, _ := strings.Cut(line, ": ")
+		_, _ = fmt.Sscan(value, &n)
+		sum += n
+	}
+	return sum
+}
+
+// expectEnding checks and describes what became of a row.
+func (g *gateway) expectEnding(e *ended, budgets map[string]string) (row string) {
+	t := g.t
+	g.eventually("record", waitLong, func() bool { return g.scalar("select count(*) from calls where session = $1", e.session()) > 0 })
+	conn := g.db()
+	var cost, currency *string
+	if err := conn.QueryRow(t.Context(), "select call_id::text, cost::text, currency from calls where session = $1", e.session()).Scan(&e.id, &cost, &currency); err != nil {
+		t.Fatal(err)
+	}
+	e.rec = g.record(e.id)
+	var book usage
+	for i, s := range e.scripts {
+		b := s.books()
+		book.input, book.output = book.input+b.input-e.before[i].input, book.output+b.output-e.before[i].output
+	}
+	got := e.compare(t, book)
+	want := decimal.New(got.input+10*got.output, -6)
+	switch {
+	case e.unknown:
+		if cost != nil {
+			t.Errorf("it costs %s, want unknown", *cost)
+		}
+	case cost == nil:
+		t.Error("its cost is unknown")
+	case !decimal.RequireFromString(*cost).Equal(want):
+		t.Errorf("it costs %s, want %s", *cost, want)
+	}
+	settled := g.expectSettled(conn, e, got, want, budgets)
+	price := "unknown"
+	if cost != nil {
+		price = *cost
+	}
+	return fmt.Sprintf("| %s | %s | %d + %d | %s | %s | %s |", e.name, e.rec.EndReason, book.input, book.output, e.rec.meters(), price, settled)
+}
+
+// compare compares the record with the providers' books: to the token where all is reported, and within a quarter
+// where some is estimated.
+func (e *ended) compare(t *testing.T, book usage) (got usage) {
+	t.Helper()
+	var shape []string
+	estimated := false
+	for _, a := range e.rec.Attempts {
+		var parts []string
+		for _, m := range a.Meters {
+			sign := "="
+			if m.Estimated {
+				sign, estimated = "~", true
+			}
+			if parts = append(parts, m.Meter+sign); m.Meter == "output" {
+				got.output += m.Quantity
+			} else {
+				got.input += m.Quantity
+			}
+		}
+		shape = append(shape, strings.Join(parts, " "))
+	}
+	if e.rec.EndReason != e.end || !slices.Equal(shape, e.meters) {
+		t.Errorf("on record is %s with %q (%+v), want %s with %q", e.rec.EndReason, shape, e.rec, e.end, e.meters)
+	}
+	for _, x := range []struct {
+		what         string
+		got, charged int64
+	}{{"prompts", got.input, book.input - e.unseen.input}, {"answers", got.output, book.output - e.unseen.output}} {
+		off := max(x.got-x.charged, x.charged-x.got)
+		if off > 0 && !estimated || off > max(1, x.charged/4) {
+			t.Errorf("on record are %d tokens of %s, the providers charged %d that can be seen", x.got, x.what, x.charged)
+		}
+	}
+	return got
+}
+
+// expectSettled waits until the budgets hold nothing for the row's end user any more, and have settled what it used.
+func (g *gateway) expectSettled(conn *pgx.Conn, e *ended, got usage, cost decimal.Decimal, budgets map[string]string) string {
+	t := g.t
+	if e.end == "refused" {
+		if n := g.scalar("select count(*) from budget_counters where each_key = $1", "end_user:"+e.rec.EndUser); n != 0 && g.counterOf(budgets["requests"], e.rec.EndUser)["spent"] != "0" {
+			t.Errorf("a call that was refused counts")
+		}
+		return "nothing"
+	}
+	reserved := map[string]decimal.Decimal{}
+	rows, err := conn.Query(t.Context(), "select r->>'u', coalesce(r->>'a', '0') from calls, jsonb_array_elements(decision->'bu') r where session = $1", e.session())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var unit, amount string
+	if _, err := pgx.ForEachRow(rows, []any{&unit, &amount}, func() error { reserved[unit] = decimal.RequireFromString(amount); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	reserved["money"] = reserved["money"].Shift(-9)
+	if e.unknown {
+		cost = reserved["money"]
+	}
+	want := map[string]string{"money": cost.String(), "tokens": fmt.Sprint(got.input + got.output), "requests": fmt.Sprint(b2i(len(e.rec.Attempts) > 0)), "parallel": "0"}
+	for unit, spent := range want {
+		var c object
+		g.eventually("settlement of "+unit, waitLong, func() bool { c = g.counterOf(budgets[unit], e.rec.EndUser); return c["reserved"] == "0" })
+		if overruns := map[bool]string{true: fmt.Sprint(e.overruns), false: "0"}[unit == "money"]; c["spent"] != spent || c["overruns"] != overruns && unit != "tokens" {
+			t.Errorf("the budget of %s has spent %v, with %v overruns; want %s and %s", unit, c["spent"], c["overruns"], spent, overruns)
+		}
+	}
+	return fmt.Sprintf("%s of %s EUR, %s of %s tokens, %s of 1 call", want["money"], reserved["money"], want["tokens"], reserved["tokens"], want["requests"])
+}
+
+// counterOf returns an end user's counter of a budget.
+func (g *gateway) counterOf(budget, user string) object {
+	g.t.Helper()
+	list, _ := g.adminCall(g.root, "GET", "/admin/v1/budgets/"+budget+"/counters?page_size=1000", nil)["counters"].([]any)
+	for _, c := range list {
+		if o := c.(object); o["key"] == "end_user:"+user {
+			return o
+		}
+	}
+	return object{"spent": "0", "reserved": "0", "overruns": "0"}
+}
+
+// TestReadmeSaysWhatIsCharged: README's table has the rows that are played.
+func TestReadmeSaysWhatIsCharged(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(text), "| a call that | on record as | is charged |\n|---|---|---|\n")
+	table, _, closed := strings.Cut(rest, "\n\n")
+	if !found || !closed {
+		t.Fatal("README has no table of what is charged")
+	}
+	var want []string
+	for _, row := range endings(t) {
+		want = append(want, fmt.Sprintf("| %s | `%s` | %s |", row.name, row.end, row.charged))
+	}
+	if table != strings.Join(want, "\n") {
+		t.Errorf("README has\n%s\nwhat is played is\n%s", table, strings.Join(want, "\n"))
+	}
+}
