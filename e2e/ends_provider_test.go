@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -29,7 +30,12 @@ func prefill(p *provider, a asked) usage {
 	return p.charge(usage{input: int64(len(strings.Fields(a.prompt())))})
 }
 
-const vocabulary = "the quick brown fox jumps over a lazy dog and then explains at considerable length why it did so "
+var vocabulary = strings.Fields("the quick brown fox jumps over a lazy dog and then explains at considerable length why it did so")
+
+// words is a text of so many words.
+func words(n int) string {
+	return strings.Join(slices.Repeat(vocabulary, n/len(vocabulary)+1)[:n], " ")
+}
 
 // chunk is an event of a chat's stream, as OpenAI sends them.
 func chunk(token string) object {
@@ -42,7 +48,7 @@ func chunk(token string) object {
 func (p *provider) speak(e events, n int) {
 	for i := range n {
 		p.charge(usage{output: 1})
-		e.send(chunk(" " + strings.Fields(vocabulary)[i%19]))
+		e.send(chunk(" " + vocabulary[i%len(vocabulary)]))
 	}
 }
 
@@ -80,7 +86,7 @@ func says(name string, n int64, reports func(usage) object) act {
 		u := prefill(p, a)
 		u.output = p.charge(usage{output: n}).output
 		o := object{"id": "c", "object": "chat.completion", "choices": []object{{"index": 0, "finish_reason": "stop",
-			"message": object{"role": "assistant", "content": strings.Join(strings.Fields(strings.Repeat(vocabulary, int(n)/19+1))[:n], " ")}}}}
+			"message": object{"role": "assistant", "content": words(int(n))}}}}
 		if reports != nil {
 			o["usage"] = reports(u)
 		}
@@ -136,7 +142,7 @@ func claudes(name string, last func(e events, a asked)) act {
 		e.text(fmt.Sprintf("event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_01XFDUDYJgAACzvnptvVoYEL\",\"type\":\"message\",\"role\":\"assistant\",\"usage\":{\"input_tokens\":%d,\"output_tokens\":1}}}\n\n", u.input))
 		for i := range spoken {
 			p.charge(usage{output: 1})
-			e.text(fmt.Sprintf("event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":%q}}\n\n", " "+strings.Fields(vocabulary)[i%19]))
+			e.text(fmt.Sprintf("event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":%q}}\n\n", " "+vocabulary[i%len(vocabulary)]))
 		}
 		last(e, a)
 	}}

@@ -1,7 +1,7 @@
 package e2e_test
 
 import (
-	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -129,7 +129,7 @@ type ended struct {
 func (e *ended) model() string   { return fmt.Sprintf("m%d", e.n) }
 func (e *ended) session() string { return fmt.Sprintf("row %d", e.n) }
 
-// set deploys a row's model at its providers, and sets their prices.
+// setEnding deploys a row's model at its providers, and sets their prices.
 func (g *gateway) setEnding(t *testing.T, n int, row ending) *ended {
 	t.Helper()
 	e := &ended{ending: row, n: n}
@@ -161,17 +161,9 @@ func (g *gateway) setEnding(t *testing.T, n int, row ending) *ended {
 	return e
 }
 
-// body is what a call of a row says; words is how many words its prompt has.
-func (e *ended) body(words int) string {
-	return fmt.Sprintf(`{"model":%q,"max_tokens":%d,"stream":%t,"messages":[{"role":"user","content":%q}]}`,
-		e.model(), max(e.maxTokens, 100*b2i(e.maxTokens == 0)), e.stream, strings.Join(strings.Fields(strings.Repeat(vocabulary, words/19+1))[:words], " "))
-}
-
-func b2i(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
+// body is what a call of a row says, with a prompt of so many words.
+func (e *ended) body(n int) string {
+	return fmt.Sprintf(`{"model":%q,"max_tokens":%d,"stream":%t,"messages":[{"role":"user","content":%q}]}`, e.model(), cmp.Or(e.maxTokens, 100), e.stream, words(n))
 }
 
 func (e *ended) path() string {
@@ -186,46 +178,28 @@ func (g *gateway) warmUp(e *ended) {
 	if e.prepare != nil || len(e.scripts) != len(e.providers) {
 		return
 	}
-	for _, words := range []int{20, 40, 80, 120, 160, 200} {
-		if r := g.call("POST", e.path(), e.body(words), "content-type: "+warmType, "x-logos-profile: for "+e.model()); r.status != 200 || r.err != nil {
+	for _, n := range []int{20, 40, 80, 120, 160, 200} {
+		if r := g.call("POST", e.path(), e.body(n), "content-type: "+warmType, "x-logos-profile: for "+e.model()); r.status != 200 || r.err != nil {
 			g.t.Errorf("a call that warms up %q gets %v, %v", e.name, r, r.err)
 		}
 	}
 }
 
-// make makes the call of a row, as its caller does.
+// makeEnding makes the call of a row, as its caller does.
 func (g *gateway) makeEnding(e *ended) {
-	e.before = nil
 	for _, s := range e.scripts {
 		s.starts()
 		e.before = append(e.before, s.books())
 	}
 	ctx, leave := context.WithCancel(g.t.Context())
 	defer leave()
-	req, err := http.NewRequestWithContext(ctx, "POST", "http://"+g.data+e.path(), strings.NewReader(e.body(promptWords)))
-	if err != nil {
-		g.t.Error(err)
-		return
-	}
-	for name, value := range map[string]string{"authorization": "Bearer " + g.root, "content-type": "application/json", "x-logos-profile": "for " + e.model(), "x-logos-session": e.session(), "x-logos-user": e.session()} {
-		req.Header.Set(name, value)
-	}
 	if e.goes != nil {
 		go e.goes(leave)
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		if e.goes == nil {
-			g.t.Errorf("%s: %v", e.name, err)
-		}
-		return
-	}
-	defer resp.Body.Close()
-	for lines := bufio.NewReader(resp.Body); ; {
-		line, err := lines.ReadString('\n')
-		if err != nil || e.leaves != "" && strings.Contains(line, e.leaves) {
-			return
-		}
+	enough := func(line string) bool { return e.leaves != "" && strings.Contains(line, e.leaves) }
+	err := g.readUntil(ctx, e.path(), e.body(promptWords), enough, "x-logos-profile: for "+e.model(), "x-logos-session: "+e.session(), "x-logos-user: "+e.session())
+	if err != nil && e.goes == nil {
+		g.t.Errorf("%s: %v", e.name, err)
 	}
 }
 
@@ -400,7 +374,7 @@ func (g *gateway) expectSettled(conn *pgx.Conn, e *ended, got usage, cost decima
 	if e.unknown {
 		cost = reserved["money"]
 	}
-	want := map[string]string{"money": cost.String(), "tokens": fmt.Sprint(got.input + got.output), "requests": fmt.Sprint(b2i(len(e.rec.Attempts) > 0)), "parallel": "0"}
+	want := map[string]string{"money": cost.String(), "tokens": fmt.Sprint(got.input + got.output), "requests": fmt.Sprint(min(1, len(e.rec.Attempts))), "parallel": "0"}
 	for unit, spent := range want {
 		var c object
 		g.eventually("settlement of "+unit, waitLong, func() bool { c = g.counterOf(budgets[unit], e.rec.EndUser); return c["reserved"] == "0" })
