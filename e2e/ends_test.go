@@ -27,6 +27,7 @@ type ending struct {
 	maxTokens          int                        // 0: 100
 	leaves             string                     // the caller reads up to this, and leaves
 	goes               func(leave func())         // calls leave once the caller shall leave, without an answer
+	policy             object                     // what a policy says of attempts
 	prepare            func(g *gateway, m string) // what forbids the call, for the model
 	meters             []string                   // of each attempt: what is read of it, "input=" if reported and "input~" if estimated
 	unseen             usage                      // what the provider charges that nobody can see
@@ -67,6 +68,12 @@ func endings(t *testing.T) []ending {
 			providers: [][]act{{charging(429)}, {answer}}, meters: []string{"", bothReported}, unseen: usage{input: promptWords}},
 		{name: "waits for a silent target, and is answered by another", end: "ok", charged: "the answer as reported, and the silent attempt's prompt, estimated",
 			providers: [][]act{{reads(4, nil)}, {answer}}, meters: []string{both, bothReported}, unseen: usage{output: 4}},
+		{name: "waits for a first token too long (`first_token`), and is answered by another", end: "ok", charged: "the answer as reported, and the silent attempt's prompt, estimated", stream: true,
+			providers: [][]act{{act{"headers, no token", func(p *provider, w http.ResponseWriter, a asked) {
+				prefill(p, a)
+				openEvents(w)
+				<-a.gone
+			}}}, {speaks("a stream", whole)}}, meters: []string{both, bothReported}, policy: object{"first_token": "0.5s"}},
 		{name: "is refused by a budget", end: "refused", charged: nothing, providers: one(answer), prepare: func(g *gateway, m string) {
 			g.administer("POST", "budgets", object{"name": m, "selector": object{"models": []string{m}}, "unit": "requests", "amount": "0"})
 		}},
@@ -154,6 +161,9 @@ func (g *gateway) setEnding(t *testing.T, n int, row ending) *ended {
 		for meter, amount := range map[string]string{"input": "1", "output": "10"} {
 			g.administer("POST", "prices", object{"provider": x.provider, "meter": meter, "amount": amount, "currency": "EUR"})
 		}
+	}
+	if row.policy != nil {
+		g.administer("POST", "policies", object{"name": e.model(), "level": "access_profile", "project": "default", "access_profile": "for " + e.model(), "attempts": row.policy})
 	}
 	if row.prepare != nil {
 		row.prepare(g, e.model())
