@@ -33,9 +33,6 @@ func (w *contentReader) mostTokens() int64 {
 // Bounds returns the most that a call of an API can use. body is what was scanned, and content what was read of it.
 func (r *Request) Bounds(api logos.API, body []byte, content *Content) Bounds {
 	b := Bounds{Input: content.MostTokens, Answers: 1, Tier: r.tier}
-	if r.content.count == len(r.content.list) { // there may be more than was read
-		b.Input = max(b.Input, int64(len(body))/leastTextBytes)
-	}
 	for i := range r.limits {
 		if l := &r.limits[i]; l.found && readsLimit(api, limitNames[i]) {
 			b.Output = max(b.Output, l.count)

@@ -54,9 +54,14 @@ func contentOf(key string) contentKind {
 	return 0
 }
 
-// contentFields are the fields of a request that hold its content: the first ones of each kind.
+// contentNames are all fields for which [contentOf] knows a kind.
+var contentNames = [...]string{
+	"messages", "input", "prompt", "system", "instructions", "tools", "functions", "response_format", "text", "output_format", "output_config",
+}
+
+// contentFields are the fields of a request that hold its content. None is there twice, so there is room for all.
 type contentFields struct {
-	list  [8]contentField
+	list  [len(contentNames)]contentField
 	count int
 }
 
@@ -66,10 +71,8 @@ type contentField struct {
 }
 
 func (f *contentFields) add(kind contentKind, at span) {
-	if kind != 0 && f.count < len(f.list) {
-		f.list[f.count] = contentField{at, kind}
-		f.count++
-	}
+	f.list[f.count] = contentField{at, kind}
+	f.count++
 }
 
 // Content reads what policies ask for. body is what was scanned.
@@ -184,12 +187,18 @@ func (w *contentReader) says(role string) {
 func (w *contentReader) part(key string) {
 	switch w.peek() {
 	case '"':
-		raw, _, _ := w.str()
-		w.string(key, raw)
+		raw, escaped, _ := w.str()
+		w.string(key, raw, escaped)
 	case '[':
 		w.each(func() { w.part(key) })
 	case '{':
 		w.parts++
+		if key == "input" { // of a tool: whatever its names are, the model reads it
+			start := w.at
+			_ = w.value(2)
+			w.bytes += int64(w.at - start)
+			return
+		}
 		if key == "image_url" {
 			w.images++
 		}
@@ -203,10 +212,10 @@ func (w *contentReader) part(key string) {
 	}
 }
 
-func (w *contentReader) string(key string, raw []byte) {
+func (w *contentReader) string(key string, raw []byte, escaped bool) {
 	switch key {
 	case "type":
-		if t := string(raw); t == "image" || t == "input_image" {
+		if t := unquote(raw, escaped); t == "image" || t == "input_image" {
 			w.images++
 		}
 		return
