@@ -24,15 +24,17 @@ type call struct {
 	epoch    string
 	source   string // address of the caller, as Envoy knows it
 	now      time.Time
-	snapshot *Snapshot      // loaded once
-	config   *logos.Config  // the snapshot's
-	asker    *policy.Caller // for policies; nil: not asked for yet
-	seed     uint64         // of all chance; 0: by the call's id
-	explains bool           // the call is not made
-	proxied  *logos.Target  // of a pass-through call
-	spending *spending      // nil: no budget counts it
-	timeout  time.Duration  // of the whole call; 0: the route's
-	outcome  string         // for the metric
+	snapshot *Snapshot       // loaded once
+	config   *logos.Config   // the snapshot's
+	asker    *policy.Caller  // for policies; nil: not asked for yet
+	seed     uint64          // of all chance; 0: by the call's id
+	explains bool            // the call is not made
+	proxied  *logos.Target   // of a pass-through call
+	spending *spending       // nil: no budget counts it
+	timeout  time.Duration   // of the whole call; 0: the route's
+	outcome  string          // for the metric
+	offered  []*logos.Target // that failed or were slow, and that this call may try
+	claimed  []*logos.Target // that no other call tries meanwhile
 	// bodySeen says that the answer is to the body's message.
 	bodySeen bool
 }
@@ -147,7 +149,7 @@ func (c *call) decide(ctx context.Context, body []byte) (*logos.Decision, logos.
 		return nil, none, nil, &refusal{decision: d, err: asRefusal(err)}
 	}
 	c.spends(d, &parsed, body)
-	choice, grant := c.within(ctx, func() policy.Choice { return c.choose(w, &parsed, body, name) })
+	choice, grant := c.within(ctx, func() policy.Choice { return c.chooses(w, &parsed, body, name) })
 	record(d, &choice, c.explains)
 	if len(choice.Targets) == 0 {
 		return nil, none, nil, &refusal{decision: d, err: c.noTarget(&choice, name)}

@@ -2,6 +2,7 @@ package extproc
 
 import (
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -82,6 +83,32 @@ func joined(a, b map[string]string) map[string]string {
 	return out
 }
 
+// chooses chooses targets, and claims those that are offered to one call alone. If another call was quicker, it
+// chooses anew, and finds them out of reach.
+func (c *call) chooses(w wish, parsed *dialect.Request, body []byte, name string) (choice policy.Choice) {
+	for range maxTries {
+		c.offered = c.offered[:0]
+		if choice = c.choose(w, parsed, body, name); c.claim(choice.Targets) {
+			break
+		}
+	}
+	return choice
+}
+
+// claim claims those of the targets that were offered. It is never asked by what is only explained.
+func (c *call) claim(targets []*logos.Target) bool {
+	for _, t := range targets {
+		if !slices.Contains(c.offered, t) || c.server.cfg.Claim == nil {
+			continue
+		}
+		if !c.server.cfg.Claim(t) {
+			return false
+		}
+		c.claimed = append(c.claimed, t)
+	}
+	return true
+}
+
 // choose asks the policies. What a prompt holds is read only where something depends on it.
 func (c *call) choose(w wish, parsed *dialect.Request, body []byte, name string) policy.Choice {
 	s := c.server
@@ -128,7 +155,7 @@ func (c *call) read(r *policy.Request, content dialect.Content) {
 
 // state returns what is known of targets, of budgets too. Prices and the expected lengths of answers serve policies alone.
 func (c *call) state(policies bool) func(*logos.Target, int64) policy.State {
-	measured, output := c.server.cfg.State, c.server.cfg.OutputTokens
+	measured, output := c.measured(), c.server.cfg.OutputTokens
 	if !policies && c.spending == nil {
 		return measured
 	}
@@ -148,6 +175,24 @@ func (c *call) state(policies bool) func(*logos.Target, int64) policy.State {
 		}
 		if state.Rates == nil {
 			state.Rates = c.snapshot.prices.rates(t, c.route.API, inputTokens, now)
+		}
+		return state
+	}
+}
+
+// measured returns what is known of targets, beside budgets.
+func (c *call) measured() func(*logos.Target, int64) policy.State {
+	ask, peek := c.server.cfg.State, c.server.cfg.Peek
+	if c.explains || ask == nil {
+		return peek
+	}
+	return func(t *logos.Target, inputTokens int64) policy.State {
+		if slices.Contains(c.claimed, t) {
+			return peek(t, inputTokens)
+		}
+		state := ask(t, inputTokens)
+		if state.Offered {
+			c.offered = append(c.offered, t)
 		}
 		return state
 	}

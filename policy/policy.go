@@ -113,6 +113,7 @@ type State struct {
 	FirstTokenP95 time.Duration // and 95th percentile
 	Load          float64       // share of its capacity in use; may be above 1
 	Stale         bool          // there are too few recent measurements
+	Offered       bool          // it failed or was slow, and one call may find out whether it still is
 	OutputTokens  int64         // expected of its model, a quantile; 0: see the request
 	Rates         *Rates        // nil: it has no price
 }
