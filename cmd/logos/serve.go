@@ -129,7 +129,7 @@ func (g *gateway) xdsOptions() xds.Options {
 		StreamFields: dialect.StreamFields(), StreamKinds: dialect.StreamKinds(), AnswerFields: dialect.AnswerFields(),
 		NumberNamespace: accesslog.NumberNamespace, TextNamespace: accesslog.TextNamespace,
 		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader, SourceHeader: extproc.SourceHeader,
-		Namespace: extproc.Namespace, RouteNamespace: extproc.RouteNamespace,
+		Namespace: extproc.Namespace, RouteNamespace: extproc.RouteNamespace, AgainMark: rand.Text(),
 	}
 	if s.logosdbOnDataPlane {
 		o.AdminRoute, o.AdminTLS = s.adminListen, s.adminCertFile != ""
