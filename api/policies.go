@@ -94,10 +94,10 @@ func (c *change) policyOwner(ctx context.Context, m, before *adminv1.Policy) (le
 	if err := foreignOwner(level, m); err != nil {
 		return level, 0, err
 	}
+	if level != logos.LevelProject && level != logos.LevelAPIKey && c.scope != (store.Scope{}) {
+		return level, 0, &fieldError{"level", errNotTheirPolicy}
+	}
 	if level == logos.LevelInstallation {
-		if c.scope != (store.Scope{}) {
-			return level, 0, &fieldError{"level", errNotForTeams}
-		}
 		return level, 0, nil
 	}
 	owner, field, kept, err := c.ownerOf(ctx, level, m, before)
@@ -106,6 +106,9 @@ func (c *change) policyOwner(ctx context.Context, m, before *adminv1.Policy) (le
 	}
 	return level, owner, err
 }
+
+// errNotTheirPolicy refuses team owners what binds them: they may change no team and no access profile either.
+var errNotTheirPolicy = logos.Errorf(logos.Denied, "not_allowed", "policies of the installation, of teams and of access profiles are administrators': ask one, or choose the level project or api_key")
 
 // foreignOwner refuses to name an owner that a policy of this level has not.
 func foreignOwner(level logos.PolicyLevel, m *adminv1.Policy) error {
