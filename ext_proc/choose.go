@@ -50,7 +50,8 @@ func (c *call) wish(name string) (w wish, err error) {
 	return w, c.modelDenied(name)
 }
 
-// asks tells policies who calls.
+// asks tells policies who calls. A label of the team is not the project's to change, nor that of either the key's: else
+// whom a policy is about could leave it.
 func (c *call) asks() *policy.Caller {
 	if c.asker != nil {
 		return c.asker
@@ -58,10 +59,10 @@ func (c *call) asks() *policy.Caller {
 	k, p := c.key, c.project
 	a := &policy.Caller{
 		Team: p.TeamID, Project: p.ID, Key: k.ID, ProjectName: p.Name, KeyName: k.Name,
-		Labels: joined(p.Labels, k.Labels), HasEndUser: c.user != "",
+		Labels: joined(k.Labels, p.Labels), HasEndUser: c.user != "",
 	}
 	if t := c.config.Team(p.TeamID); t != nil {
-		a.TeamName, a.Labels = t.Name, joined(t.Labels, a.Labels)
+		a.TeamName, a.Labels = t.Name, joined(a.Labels, t.Labels)
 	}
 	if len(c.profiles) == 1 && (c.profile != "" || k.ProfileID != 0) {
 		a.Profile, a.ProfileName = c.profiles[0].ID, c.profiles[0].Name

@@ -75,6 +75,18 @@ func TestSendsCallsWherePoliciesAllow(t *testing.T) {
 	}
 }
 
+func TestALabelOfTheTeamIsNotTheKeysToChange(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, config(t, func(r *logos.Resources) {
+		r.Teams = []*logos.Team{{ID: 9, Name: "red", Labels: map[string]string{"data": "secret"}}}
+		r.Projects[0].Labels, r.APIKeys[0].Labels = map[string]string{"data": "open", "kind": "app"}, map[string]string{"data": "open", "kind": "toy"}
+		withPolicies(logos.Policy{ID: 1, When: `caller.labels.data == "secret" && caller.labels.kind == "app"`, Constraints: local.Constraints})(r)
+	}))
+	if d, _ := decisionOf(t, g.chat(`{"model":"small"}`).last()); len(d.Targets) != 1 || d.Targets[0].Deployment != 2 {
+		t.Errorf("it goes to %+v", d.Targets)
+	}
+}
+
 func TestSaysWhyPoliciesLeaveNothing(t *testing.T) {
 	closed := logos.Policy{ID: 1, Name: "odd", Rules: []logos.Rule{{Name: "x", Require: "no CEL"}}}
 	for name, c := range map[string]struct {

@@ -100,7 +100,7 @@ var table = [numVariables]Variable{
 	varProfile:      {"caller.profile", "string", "its name", scopeCall, cel.StringType},
 	varKeyID:        {"caller.key_id", "int", "", scopeCall, cel.IntType},
 	varKey:          {"caller.key", "string", "name of the API key", scopeCall, cel.StringType},
-	varCallerLabels: {"caller.labels", "map(string, string)", "labels of team, project and API key", scopeCall, cel.MapType(cel.StringType, cel.StringType)},
+	varCallerLabels: {"caller.labels", "map(string, string)", "labels of team, project and API key; of the same name, the team's, else the project's", scopeCall, cel.MapType(cel.StringType, cel.StringType)},
 	varEndUser:      {"caller.has_end_user", "bool", "the call names an end user", scopeCall, cel.BoolType},
 
 	varDeploymentID:   {"candidate.deployment_id", "int", "", scopeStatic, cel.IntType},
