@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
@@ -28,6 +29,9 @@ var policies = resource[*adminv1.Policy]{
 			return nil, err
 		}
 		if p.Level, p.Owner, err = c.policyOwner(ctx, m, before); err != nil {
+			return nil, err
+		}
+		if err := c.roomForPolicy(ctx, p, before); err != nil {
 			return nil, err
 		}
 		return policyColumns(p)
@@ -62,6 +66,21 @@ func policyColumns(p *logos.Policy) (store.Columns, error) {
 		columns[column] = p.Owner
 	}
 	return columns, nil
+}
+
+// maxStanding is how many policies of one owner may apply to calls that do not name them: each takes its time of every
+// such call, and a line of its record.
+const maxStanding = 100
+
+func (c *change) roomForPolicy(ctx context.Context, p *logos.Policy, before *adminv1.Policy) error {
+	if p.OnRequest || before != nil && !before.GetOnRequest() {
+		return nil
+	}
+	n, err := c.StandingPolicies(ctx, p.Level, p.Owner)
+	if err == nil && n >= maxStanding {
+		err = logos.Errorf(logos.Conflict, "too_many_policies", "there are %d policies of this %s already, as many as may apply to calls that do not name them: put several into one, as its rules", n, strings.ReplaceAll(p.Level.String(), "_", " "))
+	}
+	return err
 }
 
 // problems says what is wrong with which fields of a policy, and where in expressions.
