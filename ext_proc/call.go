@@ -112,8 +112,8 @@ func (c *call) onBody(ctx context.Context, body []byte) (*extprocv3.ProcessingRe
 		return nil, false, c.tooLarge()
 	}
 	if c.proxied != nil {
-		answer, err := c.finishPassthrough(ctx, body)
-		return answer, false, err
+		d, rewrites, err := c.decideNaming(ctx, body)
+		return c.sendPassing(d, rewrites, err)
 	}
 	answer, err := c.byModel(ctx, body)
 	return answer, false, err

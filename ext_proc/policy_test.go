@@ -195,6 +195,25 @@ func TestExplainsWhatACallWouldGet(t *testing.T) {
 	}
 }
 
+func TestExplainsWhatPassesThrough(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, config(t, func(r *logos.Resources) {
+		r.Profiles[0].Models, r.Profiles[0].Grants = nil, r.Profiles[0].Grants[:1]
+	}))
+	made, _ := decisionOf(t, g.chat(`{"model":"x"}`).last())
+	if made == nil || made.Targets[0].Deployment != 0 {
+		t.Fatalf("the call is %+v", made)
+	}
+	made.BodyBytes = int64(len(`{"model":"x"}`)) // the call came without a content-length
+	explained, err := g.server.Explain(t.Context(), extproc.ExplainRequest{Key: presentKey(t, g), Path: chat, Body: []byte(`{"model":"x"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(made, explained); diff != "" {
+		t.Errorf("the explanation is another decision (-made +explained):\n%s", diff)
+	}
+}
+
 func TestASessionStaysWhereItWasServed(t *testing.T) {
 	sticky := logos.Policy{ID: 1, Name: "sticky", Objective: &logos.Objective{Load: 1, SessionBonus: .5}}
 	g := newGateway(t, config(t, withPolicies(sticky)))
