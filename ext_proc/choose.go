@@ -4,7 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/dialect"
@@ -135,7 +134,7 @@ func (c *call) choose(w wish, parsed *dialect.Request, body []byte, name string)
 	r.Incumbent = s.incumbents.get(key)
 	choice := set.Choose(c.profiles, &r, caller, live)
 	if len(choice.Targets) > 0 && choice.Facts.Objective != 0 && choice.Facts.First == "" && !c.explains {
-		s.incumbents.set(key, r.Incumbent, choice.Targets[0].Deployment.ID)
+		s.incumbents.chosen(key, r.Incumbent, choice.Targets[0].Deployment.ID)
 	}
 	return choice
 }
@@ -204,29 +203,6 @@ func (w *wish) modelID() logos.ModelID {
 		return 0
 	}
 	return w.model.ID
-}
-
-// incumbents remembers what was chosen last for calls of one kind. There are no more of them than projects
-// times policies and models.
-type incumbents struct{ chosen sync.Map }
-
-type incumbentKey struct {
-	project logos.ProjectID
-	policy  string
-	model   logos.ModelID
-}
-
-func (i *incumbents) get(k incumbentKey) logos.DeploymentID {
-	if id, ok := i.chosen.Load(k); ok {
-		return id.(logos.DeploymentID)
-	}
-	return 0
-}
-
-func (i *incumbents) set(k incumbentKey, was, id logos.DeploymentID) {
-	if id != was {
-		i.chosen.Store(k, id)
-	}
 }
 
 // Each call carries its decision, so scores are recorded of the targets alone; the others follow from the figures.
