@@ -13,6 +13,8 @@ type Content struct {
 	// Tokens estimates the length of the input: a token for each four bytes of text and of the tools, and some
 	// for each image, whose bytes say little.
 	Tokens int64
+	// Longest is the same of the longest of several prompts, of which each has a context of its own; 0: there is one.
+	Longest int64
 	// MostTokens bounds it from above.
 	MostTokens int64
 
@@ -84,7 +86,7 @@ func (r *Request) Content(body []byte) Content {
 		raw := body[f.start:f.end]
 		switch f.kind {
 		case promptField:
-			w.prompt("user")
+			w.promptList()
 		case systemField:
 			w.prompt("system")
 		case toolsField:
@@ -95,7 +97,7 @@ func (r *Request) Content(body []byte) Content {
 			w.format += int64(len(raw))
 		}
 	}
-	w.out.Tokens = (w.bytes+bytesPerToken-1)/bytesPerToken + w.images*tokensPerImage
+	w.out.Tokens = tokensOf(w.bytes) + w.images*tokensPerImage
 	w.out.MostTokens = w.mostTokens()
 	w.out.Images = w.images > 0
 	if w.bytes >= cacheableBytes {
@@ -140,6 +142,24 @@ func (w *contentReader) prompts() (n int64) {
 	})
 	return max(1, n)
 }
+
+// promptList reads a prompt, or a list of prompts: of texts, or of tokens as numbers.
+func (w *contentReader) promptList() {
+	if w.peek() != '[' {
+		w.prompt("user")
+		return
+	}
+	w.parts++
+	w.each(func() {
+		before, one := w.bytes, w.peek()
+		w.prompt("user")
+		if one == '"' || one == '[' {
+			w.out.Longest = max(w.out.Longest, tokensOf(w.bytes-before))
+		}
+	})
+}
+
+func tokensOf(bytes int64) int64 { return (bytes + bytesPerToken - 1) / bytesPerToken }
 
 // prompt reads a prompt: a text, a message, or a list of these.
 func (w *contentReader) prompt(role string) {

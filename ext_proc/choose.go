@@ -114,12 +114,14 @@ func (c *call) choose(w wish, parsed *dialect.Request, body []byte, name string)
 	s := c.server
 	set := c.snapshot.policies
 	r := policy.Request{
-		API: c.route.API, Model: w.model, Scope: c.key.Models, Policy: w.policy, Name: name, Stream: parsed.Stream, MaxTokens: parsed.MaxTokens,
+		API: c.route.API, Model: w.model, Scope: c.key.Models, Policy: w.policy, Name: name, Stream: parsed.Stream,
+		MaxTokens: parsed.OutputLimit(c.route.API), Answers: parsed.AnswersOf(c.route.API, body),
 	}
 	live := policy.Live{Active: s.active, Inactive: s.cfg.Inactive, State: c.state(set != nil)}
 	if set == nil {
 		if w.model == nil || w.model.ContextWindow > 0 {
-			r.InputTokens = parsed.Content(body).Tokens
+			content := parsed.Content(body)
+			r.InputTokens, r.LongestInput = content.Tokens, content.Longest
 		}
 		return set.Choose(c.profiles, &r, &policy.Caller{}, live)
 	}
@@ -141,7 +143,7 @@ func (c *call) choose(w wish, parsed *dialect.Request, body []byte, name string)
 
 // read takes what the prompt holds.
 func (c *call) read(r *policy.Request, content dialect.Content) {
-	r.InputTokens, r.Tools, r.Images, r.JSONSchema = content.Tokens, content.Tools, content.Images, content.JSONSchema
+	r.InputTokens, r.LongestInput, r.Tools, r.Images, r.JSONSchema = content.Tokens, content.Longest, content.Tools, content.Images, content.JSONSchema
 	r.Signals = c.snapshot.signals.Extract(signals.Text{System: content.System, User: content.User})
 	if c.session != "" {
 		r.SessionHash = policy.Hash(logos.FormatID(c.project.ID) + " " + c.session)

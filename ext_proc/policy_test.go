@@ -100,6 +100,9 @@ func TestSaysWhyPoliciesLeaveNothing(t *testing.T) {
 		"privacy":    {withPolicies(logos.Policy{ID: 1, Revision: 12, Constraints: logos.Constraints{MaxPrivacyZone: logos.ZoneLocal, Deny: logos.Targets{Providers: []logos.ProviderID{2}}}}), `{"model":"small"}`, nil, 403, "policy_excludes_all", "deployment 1: privacy_zone: anywhere > local (policy 1, revision 12, of the installation); deployment 2: access: on the deny list"},
 		"broken":     {withPolicies(closed), `{"model":"big"}`, nil, 403, "policy_excludes_all", "deployment 4: access: not on the allow list"},
 		"too long":   {func(r *logos.Resources) { r.Models[1].ContextWindow = 100 }, `{"model":"big","max_tokens":99,"messages":[{"role":"user","content":"one two three"}]}`, nil, 400, "context_length_exceeded", "103 tokens > 100"},
+		"a rule":     {withPolicies(logos.Policy{ID: 1, Rules: []logos.Rule{{Name: "r", Require: `candidate.zone == "eu_eu"`}}}), `{"model":"big"}`, nil, 403, "policy_excludes_all", "deployment 4: rule: r"},
+		"busy":       {withPolicies(logos.Policy{ID: 1, Rules: []logos.Rule{{Name: "r", Require: `candidate.load < 0.0`}}}), `{"model":"big"}`, nil, 503, "no_deployment", "deployment 4: rule: r"},
+		"no room":    {func(r *logos.Resources) { r.Models[0].ContextWindow = 100 }, `{"model":"small","max_tokens":99,"messages":[{"role":"user","content":"one two three"}]}`, nil, 400, "context_length_exceeded", "deployment 3: no_credential"},
 		"unknown":    {withPolicies(local), `{"model":"small"}`, []string{"x-logos-policy", "other"}, 404, "policy_not_found", `no policy "other"`},
 		"no model":   {withPolicies(local), `{"model":"nothing"}`, nil, 404, "model_not_found", "no model"},
 		"unhealthy":  {withPolicies(logos.Policy{ID: 1, Constraints: logos.Constraints{MaxFirstToken: 1}}), `{"model":"big"}`, nil, 0, "", ""},
@@ -122,6 +125,44 @@ func TestSaysWhyPoliciesLeaveNothing(t *testing.T) {
 // plain undoes the escapes of a JSON text that its reader would not see.
 func plain(body string) string {
 	return strings.NewReplacer(`\u003e`, ">", `\"`, `"`).Replace(body)
+}
+
+// What a call may cost is what its API reads of the request, for as many answers as it asks for.
+func TestTheExpectedCostIsThatOfAllAnswers(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, config(t, func(r *logos.Resources) {
+		withPolicies(logos.Policy{ID: 1, Objective: &logos.Objective{Cost: 1}})(r)
+		r.Prices = append(r.Prices, pricedAt(1, 2, logos.MeterInput, 0, now.AddDate(-1, 0, 0)), pricedAt(2, 2, logos.MeterOutput, 1000, now.AddDate(-1, 0, 0)))
+	}))
+	for body, want := range map[string]int64{
+		`{"model":"big","max_tokens":10}`:                                                 10,
+		`{"model":"big","max_tokens":10,"n":3}`:                                           30,
+		`{"model":"big","max_tokens":1,"max_completion_tokens":100}`:                      100,
+		`{"model":"big","max_output_tokens":1}`:                                           500, // this API has no such limit
+		`{"model":"big","max_tokens":100000000,"n":1000000000,"stop":["whatever"]}`: 500 << 20,
+	} {
+		if d, _ := decisionOf(t, g.chat(body).last()); d.Candidates[0].Output != want {
+			t.Errorf("%s: %d tokens are expected, want %d", body, d.Candidates[0].Output, want)
+		}
+	}
+}
+
+// Each of several prompts has a context of its own.
+func TestABatchOfPromptsFitsIfEachDoes(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, config(t, func(r *logos.Resources) { r.Models[1].ContextWindow = 100 }))
+	for body, want := range map[string]int{
+		`{"model":"big","input":[` + strings.Repeat(`"`+strings.Repeat("word ", 60)+`",`, 9) + `"x"]}`: 0,
+		`{"model":"big","input":[` + strings.Repeat(`[1,2,3,4,5,6,7,8,9],`, 40) + `[1]]}`:              0,
+		`{"model":"big","input":["x","` + strings.Repeat("word ", 100) + `"]}`:                         400,
+		`{"model":"big","input":[` + strings.TrimSuffix(strings.Repeat("1,", 101), ",") + `]}`:         400,
+		`{"model":"big","input":"` + strings.Repeat("word ", 100) + `"}`:                               400,
+	} {
+		answer := g.call("POST", "/v1/embeddings", body, "x-api-key", key).last().GetImmediateResponse()
+		if int(answer.GetStatus().GetCode()) != want {
+			t.Errorf("%.60s…: %v %s, want %d", body, answer.GetStatus(), answer.GetBody(), want)
+		}
+	}
 }
 
 func TestAPauseOfAllProvidersIsTheCallersToo(t *testing.T) {
