@@ -19,15 +19,10 @@ type wish struct {
 
 // wish finds out what a call names: a model, a policy, or any model at all.
 func (c *call) wish(name string) (w wish, err error) {
+	w.policy, err = c.namedPolicy()
 	switch {
-	case strings.EqualFold(c.policy, policy.Auto):
-		return w, nil
-	case c.policy != "":
-		if !c.snapshot.policies.Has(c.policy, c.asks(), c.profiles) {
-			return w, logos.Errorf(logos.NotFound, "policy_not_found", "there is no policy %.100q for this API key: leave out the header x-logos-policy, or name %q or a policy of the installation or of the key's team, project or profile", c.policy, policy.Auto)
-		}
-		w.policy = c.policy
-		return w, nil
+	case err != nil, c.policy != "":
+		return w, err
 	case name == "":
 		return w, logos.Errorf(logos.Invalid, "model_required", "the request names no model: set \"model\" to one that GET /v1/models lists, or to \"auto\"")
 	}
@@ -47,6 +42,17 @@ func (c *call) wish(name string) (w wish, err error) {
 		}
 	}
 	return w, c.modelDenied(name)
+}
+
+// namedPolicy returns the policy that the header x-logos-policy names; empty: none.
+func (c *call) namedPolicy() (string, error) {
+	switch {
+	case c.policy == "", strings.EqualFold(c.policy, policy.Auto):
+		return "", nil
+	case !c.snapshot.policies.Has(c.policy, c.asks(), c.profiles):
+		return "", logos.Errorf(logos.NotFound, "policy_not_found", "there is no policy %.100q for this API key: leave out the header x-logos-policy, or name %q or a policy of the installation or of the key's team, project or profile", c.policy, policy.Auto)
+	}
+	return c.policy, nil
 }
 
 // asks tells policies who calls. A label of the team is not the project's to change, nor that of either the key's: else

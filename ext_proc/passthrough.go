@@ -103,7 +103,11 @@ func (c *call) passthroughTarget() (*logos.Access, *logos.Target, error) {
 	if !c.ownHeaders && found.Stored != nil {
 		target = found.Stored
 	}
-	if by, why := c.snapshot.policies.Passes(target.Provider, profile, &policy.Request{}, c.asks()); by != nil {
+	named, err := c.namedPolicy()
+	if err != nil {
+		return nil, nil, err
+	}
+	if by, why := c.snapshot.policies.Passes(target.Provider, profile, named, c.asks()); by != nil {
 		return nil, nil, logos.Errorf(logos.Denied, "policy_forbids_passthrough", "the policy %q lets no call pass through to %q: %s", by.Name, target.Provider.Name, why)
 	}
 	if !c.server.active(target.Cluster) {

@@ -135,10 +135,10 @@ func TestTheExpectedCostIsThatOfAllAnswers(t *testing.T) {
 		r.Prices = append(r.Prices, pricedAt(1, 2, logos.MeterInput, 0, now.AddDate(-1, 0, 0)), pricedAt(2, 2, logos.MeterOutput, 1000, now.AddDate(-1, 0, 0)))
 	}))
 	for body, want := range map[string]int64{
-		`{"model":"big","max_tokens":10}`:                                                 10,
-		`{"model":"big","max_tokens":10,"n":3}`:                                           30,
-		`{"model":"big","max_tokens":1,"max_completion_tokens":100}`:                      100,
-		`{"model":"big","max_output_tokens":1}`:                                           500, // this API has no such limit
+		`{"model":"big","max_tokens":10}`:                                           10,
+		`{"model":"big","max_tokens":10,"n":3}`:                                     30,
+		`{"model":"big","max_tokens":1,"max_completion_tokens":100}`:                100,
+		`{"model":"big","max_output_tokens":1}`:                                     500, // this API has no such limit
 		`{"model":"big","max_tokens":100000000,"n":1000000000,"stop":["whatever"]}`: 500 << 20,
 	} {
 		if d, _ := decisionOf(t, g.chat(body).last()); d.Candidates[0].Output != want {
@@ -195,6 +195,9 @@ func TestPoliciesCountForCallsThatPassThrough(t *testing.T) {
 		"zone":                     {local, 403},
 		"zone, not named":          {onRequest(local), 0},
 		"zone, not for such calls": {logos.Policy{ID: 1, When: `caller.project == "other"`, Constraints: local.Constraints}, 0},
+		"if the request is so":     {logos.Policy{ID: 1, When: `"secret" in request.keywords`, Constraints: local.Constraints}, 403},
+		"if both are so":           {logos.Policy{ID: 1, When: `request.stream && caller.project != "app"`, Constraints: local.Constraints}, 0},
+		"a rule, if it is so":      {logos.Policy{ID: 1, Rules: []logos.Rule{{Name: "r", When: "request.images", Require: `candidate.zone == "local"`}}}, 403},
 		"denied provider":          {logos.Policy{ID: 1, Constraints: logos.Constraints{Deny: logos.Targets{Providers: []logos.ProviderID{1}}}}, 403},
 		"allowed provider":         {logos.Policy{ID: 1, Constraints: logos.Constraints{Allow: logos.Targets{Providers: []logos.ProviderID{1}}}}, 0},
 		"allowed models":           {logos.Policy{ID: 1, Constraints: logos.Constraints{Allow: logos.Targets{Models: []logos.ModelID{1}}}}, 403},
@@ -210,6 +213,20 @@ func TestPoliciesCountForCallsThatPassThrough(t *testing.T) {
 				t.Errorf("the answer is %v %s, want %d", answer.GetStatus(), answer.GetBody(), c.status)
 			}
 		})
+	}
+}
+
+func TestACallThatPassesThroughIsUnderThePolicyThatItNames(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, config(t, withPolicies(onRequest(local))))
+	for _, c := range []struct {
+		provider, policy string
+		status           int
+	}{{"one", "stay-home", 403}, {"two", "stay-home", 0}, {"one", "auto", 0}, {"two", "no-such", 404}} {
+		answer := g.chat(`{"model":"small"}`, "x-logos-proxy", "1", "x-logos-provider", c.provider, "x-logos-policy", c.policy).last().GetImmediateResponse()
+		if int(answer.GetStatus().GetCode()) != c.status {
+			t.Errorf("to %s under %s: %v %s", c.provider, c.policy, answer.GetStatus(), answer.GetBody())
+		}
 	}
 }
 

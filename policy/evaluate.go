@@ -14,6 +14,7 @@ import (
 type evaluation struct {
 	index   map[string]int
 	request *Request
+	unread  bool // nothing is known of the request
 	caller  *Caller
 	values  [numCall]ref.Val // of request and caller, made when first asked for
 
@@ -52,6 +53,9 @@ func (v *evaluation) Parent() cel.Activation { return nil }
 // callValue makes a CEL value of the request or the caller.
 func (v *evaluation) callValue(i int) ref.Val {
 	r, c := v.request, v.caller
+	if v.unread && (i < varTeamID || i == varEndUser && !c.HasEndUser) { // the body may name one
+		return unknown(i)
+	}
 	switch i {
 	case varAPI:
 		return types.String(r.API)
