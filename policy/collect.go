@@ -128,14 +128,14 @@ func expectedOutput(r *Request, measured int64) int64 {
 	return n
 }
 
-// dropTwins leaves one candidate for each target that is not excluded.
+// dropTwins leaves one candidate for each target that is not excluded. Those of one deployment stand together.
 func (x *scratch) dropTwins() {
 	for i := range x.candidates {
 		c := &x.candidates[i]
 		if c.excluded() {
 			continue
 		}
-		for j := i + 1; j < len(x.candidates); j++ {
+		for j := i + 1; j < len(x.candidates) && x.candidates[j].Deployment.ID == c.Deployment.ID; j++ {
 			if other := &x.candidates[j]; other.Target == c.Target && !other.excluded() {
 				other.twin = true
 			}

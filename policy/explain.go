@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -37,7 +36,7 @@ func (x *scratch) explain(severalProfiles, ranked, scored bool) (out []logos.Dec
 			if d.Policy != 0 {
 				d.Profile = c.profile.ID
 			}
-			if slices.Contains(out[:n], *d) { // under another profile, for the same reason
+			if same(out[:n], d) { // under another profile, for the same reason
 				out[n], out = logos.DecisionCandidate{}, out[:n]
 				continue
 			}
@@ -51,6 +50,16 @@ func (x *scratch) explain(severalProfiles, ranked, scored bool) (out []logos.Dec
 		}
 	}
 	return out, passes
+}
+
+// same says whether a candidate was recorded the same way before. Those of one deployment stand together.
+func same(before []logos.DecisionCandidate, d *logos.DecisionCandidate) bool {
+	for i := len(before) - 1; i >= 0 && before[i].Deployment == d.Deployment; i-- {
+		if before[i] == *d {
+			return true
+		}
+	}
+	return false
 }
 
 // passing says whether what excluded a candidate may be gone in a moment: of demands, what depends on how it does now.
