@@ -35,7 +35,10 @@ const withinHours = "hour >= $1 and hour < $2"
 // added there, and taken back here. That is less to read than all hours by far.
 func (s *summing) parts() []part {
 	apart := part{from: "usage_hours", where: withinHours + " and gateway <> ''", at: "hour"}
-	if s.Bucket == "hour" {
+	switch {
+	case s.Bucket == "hour" && !s.teams:
+		return []part{{from: "usage_hours", where: withinHours, at: "hour"}}
+	case s.Bucket == "hour":
 		return append(s.hours(part{where: withinHours, at: "hour"}, s.holds), apart)
 	}
 	const noon = "day + interval '12 hours'"

@@ -181,8 +181,11 @@ func (q SummaryQuery) statement(in Scope, buckets, open []time.Time, meters []lo
 		}
 	}
 	groups := strings.Join(append([]string{"bucket", "currency"}, q.By...), ", ")
-	return "select " + strings.Join(shown, ", ") + " from (select " + groups + ", " + selectSums(totalSums(meters)) + " from (" + strings.Join(parts, " union all ") + ") p group by " + groups +
-		") g where " + something(meters) + " order by " + strings.Join(append([]string{"bucket"}, append(slices.Clone(q.By), "currency")...), ", ") + " limit " + s.args.add(maxSummaryLines), s.args, nil
+	all := parts[0]
+	if len(parts) > 1 {
+		all = "select " + groups + ", " + selectSums(totalSums(meters)) + " from (" + strings.Join(parts, " union all ") + ") p group by " + groups
+	}
+	return "select " + strings.Join(shown, ", ") + " from (" + all + ") g where " + something(meters) + " order by " + strings.Join(append([]string{"bucket"}, append(slices.Clone(q.By), "currency")...), ", ") + " limit " + s.args.add(maxSummaryLines), s.args, nil
 }
 
 // ofTeams says whether what is grouped by, and the conditions, leave out what the totals of teams have not got.
