@@ -14,6 +14,7 @@ type Call struct {
 	now      time.Time
 	entries  []*entry // of the caller
 	claims   []claim  // of the last try
+	size     *Size    // likewise
 	tried    bool
 }
 
@@ -48,7 +49,7 @@ func (c *Call) Excludes(t *Target, s *Size, profile logos.ProfileID) *Shortage {
 		amount, known := e.worst(t, s, s.Output)
 		switch {
 		case !known:
-			return &Shortage{Budget: e.Budget, Unknown: true, Passes: s.Unbounded}
+			return e.unknown(t, s)
 		case !c.tried:
 		case amount > c.left(e) && !(e.ClampMaxTokens && e.affords(t, s, c.left(e)) >= leastOutput):
 			return c.shortage(e, amount)
@@ -80,6 +81,23 @@ func (c *Call) left(e *entry) int64 {
 type Grant struct {
 	Reservations []logos.Reservation
 	MaxTokens    int64 // the output limit that a budget sets for each answer; 0: none
+	size         *Size // nil: no hard budget counts money or tokens
+}
+
+// Limit returns the output limit that an attempt at a target must say, for no answer to be longer than what is
+// reserved; 0: it need not say one.
+func (g *Grant) Limit(t *logos.Target) int64 {
+	switch {
+	case g.size == nil || g.size.NoOutput:
+		return 0
+	case g.MaxTokens > 0:
+		return g.MaxTokens
+	case g.size.Output > 0:
+		return g.size.Output
+	case t.Model == nil || t.Model.ContextWindow == 0:
+		return DefaultOutput
+	}
+	return 0
 }
 
 // Reserve holds the most that the call can use at any of these targets, of every counter that counts it, or of
@@ -132,7 +150,7 @@ func (c *Call) claim(profile logos.ProfileID, targets []Target, s *Size, limit i
 			}
 			amount, known := e.worst(&targets[i], s, limit)
 			if !known && e.Hard {
-				return &Shortage{Budget: e.Budget, Unknown: true, Passes: s.Unbounded}
+				return e.unknown(&targets[i], s)
 			}
 			x.reservation.Targets |= 1 << i
 			x.reservation.Amount = max(x.reservation.Amount, amount)
@@ -142,7 +160,7 @@ func (c *Call) claim(profile logos.ProfileID, targets []Target, s *Size, limit i
 			claims = append(claims, x)
 		}
 	}
-	c.claims = claims
+	c.claims, c.size = claims, s
 	return nil
 }
 
@@ -157,7 +175,11 @@ func (c *Call) grant(limit int64) Grant {
 	c.counters.metrics.admitted.Inc()
 	g := Grant{Reservations: make([]logos.Reservation, len(c.claims)), MaxTokens: limit}
 	for i := range c.claims {
-		g.Reservations[i] = c.claims[i].reservation
+		x := &c.claims[i]
+		g.Reservations[i] = x.reservation
+		if x.Hard && (x.Unit == logos.UnitMoney || x.Unit == logos.UnitTokens) {
+			g.size = c.size
+		}
 	}
 	return g
 }

@@ -16,9 +16,11 @@ const (
 // A Shortage is why a budget refuses a call.
 type Shortage struct {
 	*logos.Budget
-	Unknown bool // it would have to count money or tokens of which no bound is known
-	Passes  bool // since the call passes through
-	Full    bool // the gateway keeps as many counters as it can
+	Unknown bool   // it would have to count money or tokens of which no bound is known
+	Passes  bool   // since the call passes through
+	What    string // of the request is why; empty: nothing of it
+	Bound   bool   // a context window of the model would bound it
+	Full    bool   // the gateway keeps as many counters as it can
 	Needed  int64
 	Left    int64
 	Resets  time.Time // zero: never
@@ -33,6 +35,15 @@ func (c *Call) shortage(e *entry, needed int64) *Shortage {
 	return s
 }
 
+// unknown says why nobody knows what a call would use of a budget at a target.
+func (e *entry) unknown(t *Target, s *Size) *Shortage {
+	x := &Shortage{Budget: e.Budget, Unknown: true}
+	if _, known := s.InputAt(t.Target); !known {
+		x.What, x.Passes, x.Bound = s.What, s.What == "", !s.Unbounded
+	}
+	return x
+}
+
 // Error is what the caller is told.
 func (s *Shortage) Error() *logos.Error {
 	switch {
@@ -40,6 +51,10 @@ func (s *Shortage) Error() *logos.Error {
 		return logos.Errorf(logos.Unavailable, "too_many_counters", "the gateway counts for as many as it can, and the budget %q has a counter for each: try again in a few seconds", s.Name)
 	case s.Passes:
 		return logos.Errorf(logos.Denied, "budget_needs_model", "the budget %q limits %s, and of calls that pass through nobody knows how much they use before: call by model", s.Name, s.Unit)
+	case s.Bound:
+		return logos.Errorf(logos.Denied, "budget_needs_bound", "the budget %q limits %s, and what the request's %q adds to its input nobody knows before: leave it out, or have the model's context_window set, which bounds it", s.Name, s.Unit, s.What)
+	case s.What != "":
+		return logos.Errorf(logos.Denied, "budget_needs_bound", "the budget %q limits %s, and with the request's %q nothing bounds what it uses: leave it out, or ask for an API key that the budget does not count", s.Name, s.Unit, s.What)
 	case s.Unknown:
 		return logos.Errorf(logos.Denied, "deployment_unpriced", "the budget %q limits money, and no deployment that could serve this call has a price in %s: `logos prices unpriced` shows an administrator the command that sets one, an explicit 0 included", s.Name, s.Currency)
 	}

@@ -11,10 +11,8 @@ type Content struct {
 	Tools, Images, JSONSchema bool
 
 	// Tokens estimates the length of the input: a token for each four bytes of text and of the tools, and some
-	// for each image, whose bytes say little.
+	// for each image, whose bytes say little. [Request.Bounds] bounds it.
 	Tokens int64
-	// MostTokens bounds it from above.
-	MostTokens int64
 
 	System, User []byte // the first system prompt and what the user said last: of long ones beginning and end
 	Prefix       []byte // how a prompt begins that is long enough for providers to cache; nil: it is shorter
@@ -89,11 +87,9 @@ func (r *Request) Content(body []byte) Content {
 			w.bytes += int64(len(raw))
 		case formatField:
 			w.out.JSONSchema = w.out.JSONSchema || bytes.Contains(raw, []byte(`"json_schema"`))
-			w.format += int64(len(raw))
 		}
 	}
 	w.out.Tokens = (w.bytes+bytesPerToken-1)/bytesPerToken + w.images*tokensPerImage
-	w.out.MostTokens = w.mostTokens()
 	w.out.Images = w.images > 0
 	if w.bytes >= cacheableBytes {
 		w.out.Prefix = r.content.prefix(body)
@@ -117,9 +113,6 @@ type contentReader struct {
 	out    Content
 	bytes  int64 // of text
 	images int64
-	parts  int64  // messages, and parts of them
-	data   int64  // bytes of files and audio
-	format int64  // bytes of what the answer shall look like
 	text   []byte // read last; still escaped
 }
 
@@ -130,7 +123,7 @@ func (w *contentReader) prompts() (n int64) {
 		return 1
 	}
 	list.each(func() {
-		if c := list.peek(); c == '"' || c == '[' {
+		if c := list.peek(); c == '"' || c == '[' || c == '{' {
 			n++
 		}
 		_ = list.value(2)
@@ -140,7 +133,6 @@ func (w *contentReader) prompts() (n int64) {
 
 // prompt reads a prompt: a text, a message, or a list of these.
 func (w *contentReader) prompt(role string) {
-	w.parts++
 	switch w.peek() {
 	case '[':
 		w.each(func() { w.prompt(role) })
@@ -189,7 +181,6 @@ func (w *contentReader) part(key string) {
 	case '[':
 		w.each(func() { w.part(key) })
 	case '{':
-		w.parts++
 		if key == "image_url" {
 			w.images++
 		}
@@ -210,12 +201,7 @@ func (w *contentReader) string(key string, raw []byte) {
 			w.images++
 		}
 		return
-	case "image_url":
-		return
-	case "data", "file_data", "encrypted_content":
-		w.data += int64(len(raw))
-		return
-	case "url", "media_type", "id", "file_id", "tool_call_id", "signature":
+	case "image_url", "data", "file_data", "encrypted_content", "url", "media_type", "id", "file_id", "tool_call_id", "signature":
 		return // no text, or one that costs next to nothing
 	}
 	w.bytes += int64(len(raw))
@@ -224,17 +210,17 @@ func (w *contentReader) string(key string, raw []byte) {
 	}
 }
 
-// each visits the elements of a list.
-func (w *contentReader) each(visit func()) {
-	w.at++
+// each visits the elements of a list that was scanned before.
+func (s *scanner) each(visit func()) {
+	s.at++
 	for {
-		w.space()
-		if w.take(']') || w.at >= len(w.body) {
+		s.space()
+		if s.take(']') || s.at >= len(s.body) {
 			return
 		}
 		visit()
-		w.space()
-		w.take(',')
+		s.space()
+		s.take(',')
 	}
 }
 

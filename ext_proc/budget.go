@@ -1,6 +1,7 @@
 package extproc
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"math"
@@ -31,10 +32,12 @@ func (c *call) spends(d *logos.Decision, parsed *dialect.Request, body []byte) {
 	if c.spending = c.counted(d); c.spending == nil {
 		return
 	}
-	content := parsed.Content(body)
-	b := parsed.Bounds(c.route.API, body, &content)
+	b := parsed.Bounds(c.route.API, body)
 	c.spending.bounds = b
-	c.spending.size = budget.Size{Input: b.Input, Output: b.Output, Answers: b.Answers, NoOutput: c.route.API == logos.APIEmbeddings}
+	c.spending.size = budget.Size{
+		Unbounded: b.Unbounded != "", Beyond: b.Beyond != "", What: cmp.Or(b.Unbounded, b.Beyond),
+		Input: b.Input, Prompts: b.Prompts, Output: b.Output, Answers: b.Answers, NoOutput: c.route.API == logos.APIEmbeddings,
+	}
 }
 
 // counted returns nil where no budget counts the call.
@@ -62,7 +65,7 @@ func (c *call) exclude(state *policy.State, t *logos.Target) {
 	switch {
 	case short == nil:
 		return
-	case short.Unknown:
+	case short.Unknown && short.What == "":
 		state.NoPrice = short.Name
 	default:
 		state.OverBudget = short.Name
@@ -74,7 +77,8 @@ func (c *call) exclude(state *policy.State, t *logos.Target) {
 
 // charges returns a target with the dearest that it may charge for the call.
 func (c *call) charges(t *logos.Target) budget.Target {
-	return budget.Target{Target: t, Rates: c.snapshot.prices.worst(t, c.route.API, &c.spending.bounds, c.now)}
+	input, _ := c.spending.size.InputAt(t)
+	return budget.Target{Target: t, Rates: c.snapshot.prices.worst(t, c.route.API, &c.spending.bounds, input, c.now)}
 }
 
 // within chooses targets for which every budget has room, and reserves what the call may use there.

@@ -156,13 +156,13 @@ func (c *call) decide(ctx context.Context, body []byte) (*logos.Decision, logos.
 	rewrites := make([]string, len(choice.Targets))
 	d.Targets = make([]logos.DecisionTarget, len(choice.Targets))
 	for i, t := range choice.Targets {
-		d.Targets[i], rewrites[i] = c.target(t, &parsed, grant.MaxTokens)
+		d.Targets[i], rewrites[i] = c.target(t, &parsed, grant.Limit(t))
 	}
 	return d, choice.Attempts, rewrites, nil
 }
 
 // target returns a target as it stands in the decision, and what an attempt there changes. maxTokens is the output
-// limit that a budget sets; 0: none.
+// limit that budgets want said; 0: none.
 func (c *call) target(t *logos.Target, parsed *dialect.Request, maxTokens int64) (logos.DecisionTarget, string) {
 	api := c.route.API
 	rewrite := dialect.Rewrite{
