@@ -44,6 +44,7 @@ type ledger struct {
 	shares map[logos.CounterID]map[string]*keptShare
 	away   bool            // every transaction fails
 	lossy  bool            // transactions happen, and their answers are lost
+	ended  map[logos.CallID]bool
 	cut    map[string]bool // gateways that do not reach it
 	leases int
 }
@@ -55,7 +56,7 @@ type keptShare struct {
 }
 
 func newLedger(clock *clock, limit int64) *ledger {
-	return &ledger{clock: clock, limit: func(logos.BudgetID) int64 { return limit }, shares: make(map[logos.CounterID]map[string]*keptShare), cut: make(map[string]bool)}
+	return &ledger{clock: clock, limit: func(logos.BudgetID) int64 { return limit }, shares: make(map[logos.CounterID]map[string]*keptShare), cut: make(map[string]bool), ended: make(map[logos.CallID]bool)}
 }
 
 func (l *ledger) share(id logos.CounterID, gateway string) *keptShare {
@@ -109,8 +110,8 @@ func (l *ledger) Lease(_ context.Context, g logos.Gateway, requests []logos.Shar
 	return out, nil
 }
 
-// settle stores what calls have used, and returns the shares as they are then.
-func (l *ledger) settle(gateway string, spent []logos.Spending) (out []logos.Share, err error) {
+// settle stores once what a call has used, and returns the shares as they are then.
+func (l *ledger) settle(gateway string, id logos.CallID, spent []logos.Spending) (out []logos.Share, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.away || l.cut[gateway] {
@@ -118,11 +119,17 @@ func (l *ledger) settle(gateway string, spent []logos.Spending) (out []logos.Sha
 	}
 	for _, x := range spent {
 		s := l.share(x.Counter, gateway)
-		s.Settled += x.Amount
-		s.Version++
+		if !l.ended[id] {
+			s.Settled += x.Amount
+			s.Version++
+		}
 		kept := s.Share
 		kept.Counter = x.Counter
 		out = append(out, kept)
+	}
+	l.ended[id] = true
+	if l.lossy {
+		return nil, errAway
 	}
 	return out, nil
 }
@@ -200,7 +207,7 @@ func (r *replica) end(i int, used int64) {
 	for _, x := range o.reservations {
 		spent = append(spent, logos.Spending{Counter: x.Counter(), Amount: min(used, x.Amount)})
 	}
-	shares, err := r.store.settle(r.id, spent)
+	shares, err := r.store.settle(r.id, o.id, spent)
 	if err != nil {
 		return // its line stays in the log
 	}
@@ -272,7 +279,7 @@ func playHistory(t *testing.T, seed uint64) {
 		}
 		for _, r := range replicas { // no call outlives its deadline by more than the time for its record
 			for len(r.open) > 0 && clock.now().After(r.open[0].deadline) {
-				store.away, store.cut[r.id] = false, false
+				store.away, store.lossy, store.cut[r.id] = false, false, false
 				r.end(0, limit)
 			}
 		}
@@ -287,7 +294,9 @@ func checkLimit(t *testing.T, seed uint64, step int, limit int64, store *ledger,
 	held := int64(0)
 	for _, r := range replicas {
 		for _, o := range r.open {
-			held += o.reservations[0].Amount
+			if !store.ended[o.id] {
+				held += o.reservations[0].Amount
+			}
 		}
 	}
 	if settled+held > limit || granted > limit {

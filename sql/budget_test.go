@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -109,6 +110,22 @@ func TestACallIsSettledOnce(t *testing.T) {
 		t.Errorf("the share is %+v", shares)
 	}
 	if got := one[string](t, conn, "select concat_ws(' ', settled, overrun, overruns, extract(epoch from window_end)::bigint) from budget_shares"); got != "60 10 2 1760086400" {
+		t.Errorf("stored is %s", got)
+	}
+}
+
+// TestASettlementWhoseAnswerWasLostIsToldAgain: the gateway frees what the call has held as it hears of the record, so
+// it must hear of the sum.
+func TestASettlementWhoseAnswerWasLostIsToldAgain(t *testing.T) {
+	t.Parallel()
+	s, dsn := pgtest.Store(t)
+	counter := logos.CounterID{Budget: 7, Key: "project:1"}
+	first := settled(t, s, "g", callID(1), logos.Spending{Counter: counter, Amount: 30})
+	again := settled(t, s, "g", callID(1), logos.Spending{Counter: counter, Amount: 30})
+	if len(first) != 1 || !slices.Equal(first, again) || first[0].Settled != 30 {
+		t.Errorf("first it is %+v, then %+v", first, again)
+	}
+	if got := one[string](t, pgtest.Conn(t, dsn), "select concat_ws(' ', settled, version, overruns) from budget_shares"); got != "30 1 0" {
 		t.Errorf("stored is %s", got)
 	}
 }

@@ -343,7 +343,7 @@ func (q *Queries) OpenCounters(ctx context.Context, arg OpenCountersParams) erro
 
 const settleShares = `-- name: SettleShares :many
 insert into budget_shares (budget_id, window_start, each_key, gateway, window_end, settled, version, overrun, overruns)
-select u.budget_id, u.window_start, u.each_key, $1::text, nullif(u.window_end, 'epoch'), u.settled, 1, u.overrun, u.overruns
+select u.budget_id, u.window_start, u.each_key, $1::text, nullif(u.window_end, 'epoch'), u.settled, (u.settled > 0)::integer, u.overrun, u.overruns
 from (select unnest($2::bigint[]) as budget_id, unnest($3::timestamptz[]) as window_start,
     unnest($4::text[]) as each_key, unnest($5::timestamptz[]) as window_end,
     unnest($6::bigint[]) as settled, unnest($7::bigint[]) as overrun,
@@ -351,7 +351,7 @@ from (select unnest($2::bigint[]) as budget_id, unnest($3::timestamptz[]) as win
 on conflict (budget_id, window_start, each_key, gateway) do update set
     settled = budget_shares.settled + least(excluded.settled, 4000000000000000000 - budget_shares.settled),
     overrun = budget_shares.overrun + least(excluded.overrun, 4000000000000000000 - budget_shares.overrun),
-    overruns = budget_shares.overruns + excluded.overruns, version = budget_shares.version + 1
+    overruns = budget_shares.overruns + excluded.overruns, version = budget_shares.version + (excluded.settled > 0)::integer
 returning budget_id, window_start, each_key, settled, version
 `
 
@@ -374,7 +374,7 @@ type SettleSharesRow struct {
 	Version     int64
 }
 
-// No sum of what calls say may be too large to be stored.
+// No sum of what calls say may be too large to be stored. Where nothing is settled anew it only tells the sum.
 func (q *Queries) SettleShares(ctx context.Context, arg SettleSharesParams) ([]SettleSharesRow, error) {
 	rows, err := q.db.Query(ctx, settleShares,
 		arg.Gateway,
