@@ -256,7 +256,13 @@ func playHistory(t *testing.T, seed uint64) {
 			r.try(fmt.Sprint(n), 1+random.Int64N(max(1, limit/8)))
 		case k < 75:
 			if len(r.open) > 0 {
-				r.end(random.IntN(len(r.open)), random.Int64N(limit/8+2))
+				i, used := random.IntN(len(r.open)), random.Int64N(limit/8+2)
+				if was := store.lossy; random.IntN(4) == 0 { // the answer is lost, and it is asked again
+					store.lossy = true
+					r.end(i, used)
+					store.lossy = was
+				}
+				r.end(i, used)
 			}
 		case k < 80:
 			if len(r.late) > 0 {
