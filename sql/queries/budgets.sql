@@ -8,6 +8,10 @@ from budgets where revision > sqlc.arg(since) and (deleted_at is null or sqlc.ar
 insert into gateway_epochs (gateway, epoch) values ($1, 1)
 on conflict (gateway) do update set epoch = gateway_epochs.epoch + 1 returning epoch;
 
+-- name: GatewayEpochs :many
+-- None, where the gateway never started. No later process starts before the transaction ends.
+select epoch from gateway_epochs where gateway = $1 for share;
+
 -- name: OpenCounters :exec
 -- In the order given, which is the same for all, so that two who open some of them never wait for each other.
 insert into budget_counters (budget_id, window_start, each_key, window_end)
@@ -26,7 +30,7 @@ left join budgets b on b.id = c.budget_id and b.deleted_at is null
 order by c.budget_id, c.window_start, c.each_key collate "C" for update of c;
 
 -- name: LockShares :many
-select s.budget_id, s.window_start, s.each_key, s.gateway, s.epoch, s.granted, s.settled, s.version,
+select s.budget_id, s.window_start, s.each_key, s.gateway, s.granted, s.settled, s.version,
     (s.leased_until > now())::boolean as live, (s.held_until < now())::boolean as lapsed
 from budget_shares s
 join (select unnest(sqlc.arg(budget_id)::bigint[]) as budget_id, unnest(sqlc.arg(window_start)::timestamptz[]) as window_start,
