@@ -38,7 +38,7 @@ func euros(t testing.TB, output string) Target {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Target{&logos.Target{Provider: &logos.Provider{ID: 1}, Model: &logos.Model{ID: 1}, Deployment: &logos.Deployment{ID: 1, Model: 1}}, rates}
+	return Target{Target: &logos.Target{Provider: &logos.Provider{ID: 1}, Model: &logos.Model{ID: 1}, Deployment: &logos.Deployment{ID: 1, Model: 1}}, Rates: rates}
 }
 
 func reserve(c *Counters, x *Index, id string, size *Size, targets ...Target) (Grant, *Shortage) {
@@ -277,7 +277,7 @@ func TestNobodySpendsWhatHasNoPrice(t *testing.T) {
 			priced bool
 		}{
 			"a price": {priced, Size{Output: 1}, true}, "none": {unpriced, Size{Output: 1}, false},
-			"another currency": {Target{priced.Target, dollars}, Size{Output: 1}, false}, "unread": {priced, Size{Unbounded: true}, false},
+			"another currency": {Target{Target: priced.Target, Rates: dollars}, Size{Output: 1}, false}, "unread": {priced, Size{Unbounded: true}, false},
 		} {
 			excluded := c.Call(index, &Caller{}, noon).Excludes(&x.target, &x.size, 0)
 			_, short := reserve(c, index, name+fmt.Sprint(b.ID), &x.size, x.target)

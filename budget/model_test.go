@@ -42,8 +42,8 @@ type ledger struct {
 	clock  *clock
 	limit  func(logos.BudgetID) int64
 	shares map[logos.CounterID]map[string]*keptShare
-	away   bool            // every transaction fails
-	lossy  bool            // transactions happen, and their answers are lost
+	away   bool // every transaction fails
+	lossy  bool // transactions happen, and their answers are lost
 	ended  map[logos.CallID]bool
 	cut    map[string]bool // gateways that do not reach it
 	leases int

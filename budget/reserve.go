@@ -2,6 +2,7 @@ package budget
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -43,7 +44,7 @@ func (c *Call) Excludes(t *Target, s *Size, profile logos.ProfileID) *Shortage {
 		return nil
 	}
 	for _, e := range c.entries {
-		if !e.Hard || !e.counts(t.Target, profile) {
+		if !e.Hard || !e.counts(t, profile) {
 			continue
 		}
 		amount, known := e.worst(t, s, s.Output)
@@ -59,12 +60,24 @@ func (c *Call) Excludes(t *Target, s *Size, profile logos.ProfileID) *Shortage {
 }
 
 // counts says whether a budget counts what a call does at a target.
-func (e *entry) counts(t *logos.Target, profile logos.ProfileID) bool {
-	var model logos.ModelID
-	if t.Deployment != nil {
-		model = t.Deployment.Model
+func (e *entry) counts(t *Target, profile logos.ProfileID) bool {
+	if !holds(e.Selector.Profiles, profile) {
+		return false
 	}
-	return holds(e.Selector.Profiles, profile) && e.Selector.MatchesTarget(model, t.Provider.ID)
+	model := logos.ModelID(0)
+	if t.Model != nil {
+		model = t.Model.ID
+	}
+	return e.Selector.MatchesTarget(model, t.Provider.ID) || e.mayCount(t)
+}
+
+// mayCount says whether a budget would have to count money or tokens of a call whose model nobody knows. It counts
+// such a call as none of its own where it counts calls.
+func (e *entry) mayCount(t *Target) bool {
+	if t.Model != nil || t.MayServe == nil || e.Unit != logos.UnitMoney && e.Unit != logos.UnitTokens {
+		return false
+	}
+	return slices.ContainsFunc(e.Selector.Models, func(m logos.ModelID) bool { return e.Selector.MatchesTarget(m, t.Provider.ID) && t.MayServe(m) })
 }
 
 // left returns what was left of a budget in the last try.
@@ -145,7 +158,7 @@ func (c *Call) claim(profile logos.ProfileID, targets []Target, s *Size, limit i
 	for _, e := range c.entries {
 		x := claim{entry: e}
 		for i := range targets {
-			if !e.counts(targets[i].Target, profile) {
+			if !e.counts(&targets[i], profile) {
 				continue
 			}
 			amount, known := e.worst(&targets[i], s, limit)

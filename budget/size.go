@@ -30,6 +30,8 @@ type Size struct {
 type Target struct {
 	*logos.Target
 	Rates *policy.Rates // the dearest that may hold; nil: it has no price
+	// MayServe says whether a call that passes through may be for a model, where nobody has read which; nil: it may not.
+	MayServe func(logos.ModelID) bool
 }
 
 // InputAt bounds the tokens of the input at a target: no model takes more than its context window of each prompt. It

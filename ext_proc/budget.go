@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -126,7 +127,7 @@ func (c *call) reservePassing(ctx context.Context, d *logos.Decision) error {
 		return nil
 	}
 	c.spending.size = budget.Size{Unbounded: true}
-	grant, short := c.spending.Reserve(ctx, c.id, d.Profile, []budget.Target{{Target: c.proxied}}, &c.spending.size)
+	grant, short := c.spending.Reserve(ctx, c.id, d.Profile, []budget.Target{{Target: c.passingTo(d.Model), MayServe: c.mayServe}}, &c.spending.size)
 	if short != nil {
 		return &refusal{decision: d, err: short.Error()}
 	}
@@ -134,10 +135,29 @@ func (c *call) reservePassing(ctx context.Context, d *logos.Decision) error {
 	return nil
 }
 
+// passingTo returns the target of a call that passes through, with the model that its body names, where it was read.
+func (c *call) passingTo(model string) *logos.Target {
+	t := *c.proxied
+	t.Model = c.config.Model(model)
+	return &t
+}
+
+// mayServe says whether the provider of a call that passes through serves a model, which it may then be for.
+func (c *call) mayServe(model logos.ModelID) bool {
+	return slices.ContainsFunc(c.config.Deployments(c.proxied.Provider.ID), func(d *logos.Deployment) bool { return d.Model == model })
+}
+
 // release gives back what a call holds that is not sent.
 func (c *call) release() {
 	if c.spending != nil {
 		c.server.cfg.Budgets.Release(c.id)
+	}
+}
+
+// releaseUnsent does so whatever kept the call from being sent, a panic included.
+func (c *call) releaseUnsent() {
+	if c.outcome != "sent" {
+		c.release()
 	}
 }
 

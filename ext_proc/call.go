@@ -123,6 +123,7 @@ func (c *call) tooLarge() error {
 
 // byModel decides a call of a model API.
 func (c *call) byModel(ctx context.Context, body []byte) (*extprocv3.ProcessingResponse, error) {
+	defer c.releaseUnsent()
 	d, attempts, rewrites, err := c.decide(ctx, body)
 	if err != nil {
 		return nil, err
@@ -264,11 +265,9 @@ func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*
 		return nil, fmt.Errorf("encode the decision: %w", err)
 	}
 	if !logos.ValidCallID(c.id) { // Envoy makes nothing else, and nothing else can be recorded
-		c.release()
 		return nil, fmt.Errorf("the request id %.64q is no UUID", c.id)
 	}
 	if err := c.server.intents.Begin(c.id, c.epoch, d, encoded); err != nil {
-		c.release()
 		return nil, err
 	}
 	c.outcome = "sent"

@@ -181,6 +181,7 @@ func (c *call) sendPassthrough(ctx context.Context, parsed *dialect.Request, mod
 		target.Credential = c.proxied.Credential.ID
 	}
 	d.Targets = []logos.DecisionTarget{target}
+	defer c.releaseUnsent()
 	if err := c.reservePassing(ctx, d); err != nil {
 		return nil, err
 	}
