@@ -14,7 +14,7 @@ import (
 func rewritesOf(t *testing.T, g *gateway, body string) (*logos.Decision, map[logos.ProviderID]string) {
 	t.Helper()
 	answer := g.chat(body).last()
-	d, _ := decisionOf(t, answer)
+	d, _ := g.decisionOf(answer)
 	if d.Refusal != "" {
 		t.Fatalf("%s is refused: %s", body, d.Refusal)
 	}
@@ -38,11 +38,13 @@ func TestProvidersAreToldTheLimitThatIsReserved(t *testing.T) {
 		body            string
 		openai, another string // what an attempt at each says; empty: nothing of it
 	}{
-		"no limit, of tokens":       {hard(logos.UnitTokens, "1000000"), nil, `{"model":"small"}`, `"max_completion_tokens":16384`, `"max_tokens":16384`},
-		"no limit, of money":        {hard(logos.UnitMoney, "100"), nil, `{"model":"small"}`, `"max_completion_tokens":16384`, `"max_tokens":16384`},
-		"no limit, of requests":     {hard(logos.UnitRequests, "9"), nil, `{"model":"small"}`, "", ""},
-		"no limit, softly":          {soft, nil, `{"model":"small"}`, "", ""},
-		"no limit, but a window":    {hard(logos.UnitTokens, "1000000"), window, `{"model":"small"}`, "", ""},
+		"no limit, of tokens":    {hard(logos.UnitTokens, "1000000"), nil, `{"model":"small"}`, `"max_completion_tokens":16384`, `"max_tokens":16384`},
+		"no limit, of money":     {hard(logos.UnitMoney, "100"), nil, `{"model":"small"}`, `"max_completion_tokens":16384`, `"max_tokens":16384`},
+		"no limit, of requests":  {hard(logos.UnitRequests, "9"), nil, `{"model":"small"}`, "", ""},
+		"no limit, softly":       {soft, nil, `{"model":"small"}`, "", ""},
+		"no limit, but a window": {hard(logos.UnitTokens, "1000000"), window, `{"model":"small"}`, "", ""},
+		"a limit of the model": {hard(logos.UnitTokens, "1000000"), func(r *logos.Resources) { r.Models[0].MaxOutputTokens = 4096 },
+			`{"model":"small"}`, `"max_completion_tokens":4096`, `"max_tokens":4096`},
 		"a limit that all know":     {hard(logos.UnitTokens, "1000000"), nil, `{"model":"small","max_tokens":70}`, "", ""},
 		"a limit that OpenAI knows": {hard(logos.UnitTokens, "1000000"), window, `{"model":"small","max_completion_tokens":70}`, "", `"max_tokens":70`},
 	} {
@@ -84,7 +86,7 @@ func TestWhatNothingBoundsIsRefused(t *testing.T) {
 			}
 			continue
 		}
-		if d, _ := decisionOf(t, answer); d.Refusal != "" || d.Reservations[0].Amount != c.tokens {
+		if d, _ := g.decisionOf(answer); d.Refusal != "" || d.Reservations[0].Amount != c.tokens {
 			t.Errorf("%s: the decision is %q %+v", name, d.Refusal, d.Reservations)
 		}
 	}
@@ -106,7 +108,7 @@ func TestMoneyIsReservedAtTheDearestOfWhatACallMayUse(t *testing.T) {
 		`"max_tokens":1000,"modalities":["text","audio"],"messages":[{"role":"user","content":[{"input_audio":{"data":"x"}}]}]`: "0.012",
 	} {
 		g, _ := budgetGateway(t, edit, hard(logos.UnitMoney, "100"))
-		d, _ := decisionOf(t, g.chat(`{"model":"small","x":"`+strings.Repeat("x", 1000)+`",`+body+`}`).last())
+		d, _ := g.decisionOf(g.chat(`{"model":"small","x":"`+strings.Repeat("x", 1000)+`",`+body+`}`).last())
 		if got := logos.UnitMoney.Quantity(d.Reservations[0].Amount); !got.Equal(decimal.RequireFromString(want)) {
 			t.Errorf("%s: reserved is %s, want %s", body, got, want)
 		}

@@ -128,7 +128,7 @@ func (c *call) reservePassing(ctx context.Context, d *logos.Decision) error {
 	}
 	c.spending.size = budget.Size{Unbounded: true}
 	grant, short := c.spending.Reserve(ctx, c.id, d.Profile, []budget.Target{{Target: c.passingTo(d.Model), MayServe: c.mayServe}}, &c.spending.size)
-	if short != nil {
+	if c.spending.short = short; short != nil {
 		return &refusal{decision: d, err: short.Error()}
 	}
 	d.Reservations = grant.Reservations
@@ -176,6 +176,23 @@ func retryHeaders(e *logos.Error) (out []*corev3.HeaderValueOption) {
 	}
 	if !passing {
 		out = append(out, setHeader("x-should-retry", "false"))
+	}
+	return out
+}
+
+// limitHeaders say what the limit is that refuses a call, of requests or tokens, in OpenAI's names and notation.
+func (c *call) limitHeaders(e *logos.Error) []*corev3.HeaderValueOption {
+	if e.Code != budget.RateLimitExceeded || c.spending == nil || c.spending.short == nil || c.spending.short.Unit == logos.UnitParallel {
+		return nil
+	}
+	short := c.spending.short
+	set := func(what, value string) *corev3.HeaderValueOption {
+		return setHeader("x-ratelimit-"+what+"-"+string(short.Unit), value)
+	}
+	out := []*corev3.HeaderValueOption{set("limit", short.Limit.String()), set("remaining", strconv.FormatInt(short.Left, 10))}
+	if !short.Resets.IsZero() {
+		seconds := math.Ceil(short.Resets.Sub(c.now).Seconds())
+		out = append(out, set("reset", (time.Duration(seconds)*time.Second).String()))
 	}
 	return out
 }
