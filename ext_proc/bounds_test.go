@@ -108,7 +108,7 @@ func TestMoneyIsReservedAtTheDearestOfWhatACallMayUse(t *testing.T) {
 		`"max_tokens":1000,"modalities":["text","audio"],"messages":[{"role":"user","content":[{"input_audio":{"data":"x"}}]}]`: "0.012",
 	} {
 		g, _ := budgetGateway(t, edit, hard(logos.UnitMoney, "100"))
-		d, _ := g.decisionOf(g.chat(`{"model":"small","x":"`+strings.Repeat("x", 1000)+`",`+body+`}`).last())
+		d, _ := g.decisionOf(g.chat(`{"model":"small","x":"` + strings.Repeat("x", 1000) + `",` + body + `}`).last())
 		if got := logos.UnitMoney.Quantity(d.Reservations[0].Amount); !got.Equal(decimal.RequireFromString(want)) {
 			t.Errorf("%s: reserved is %s, want %s", body, got, want)
 		}
