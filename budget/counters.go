@@ -57,6 +57,8 @@ type Counters struct {
 	needy    map[*counter]bool // that calls wait for
 	kick     chan struct{}
 	failing  bool
+	answered time.Time // when the database answered last
+	steady   time.Time // since when it has always answered
 }
 
 // A counter is this gateway's share of one counter, in the unit's smallest parts.

@@ -178,6 +178,41 @@ func TestARefusalInAnOutageSaysSo(t *testing.T) {
 	}
 }
 
+// TestALongOutageFreesNothing: when the database is back, others have not settled yet what they spent of their leases
+// before it went, and get a minute for it. What is not heard of then is free again.
+func TestALongOutageFreesNothing(t *testing.T) {
+	t.Parallel()
+	clock := &clock{at: noon}
+	store := newLedger(clock, 100)
+	index := NewIndex([]*logos.Budget{tokenBudget(100)})
+	a, b := &replica{t: t, id: "a", store: store, clock: clock, index: index}, &replica{t: t, id: "b", store: store, clock: clock, index: index}
+	a.start()
+	b.start()
+	if !a.try("1", 60) {
+		t.Fatal("a call is refused with all of the budget left")
+	}
+	pass := func(d time.Duration) {
+		for end := clock.now().Add(d); clock.now().Before(end); clock.advance(10 * time.Second) {
+			b.lease(t.Context(), true)
+		}
+	}
+	pass(2 * time.Minute)
+	store.away = true
+	pass(a.gateway.Hold + time.Minute)
+	store.away = false
+	if b.try("2", 60) {
+		t.Fatal("what one gateway has spent and not settled is granted to another one")
+	}
+	pass(settleGrace / 2)
+	if b.try("3", 60) {
+		t.Fatal("a gateway gets no time to settle after an outage")
+	}
+	pass(settleGrace)
+	if !b.try("4", 60) {
+		t.Error("what nobody settles is never free again")
+	}
+}
+
 func TestIdleSharesReturn(t *testing.T) {
 	t.Parallel()
 	clock := &clock{at: noon}

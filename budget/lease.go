@@ -139,10 +139,11 @@ func (c *Counters) lease(ctx context.Context, all bool) (more bool) {
 	began := c.opt.Now()
 	requests, r, more := c.plan(began, all)
 	defer close(r.done)
-	if len(requests) == 0 {
+	gateway, silent := c.contact(began)
+	if len(requests) == 0 && !(all && silent) {
 		return false
 	}
-	shares, err := c.leases.Lease(ctx, c.gateway, requests)
+	shares, err := c.leases.Lease(ctx, gateway, requests)
 	if err != nil {
 		r.failed = true
 		c.fail(err)
@@ -151,6 +152,16 @@ func (c *Counters) lease(ctx context.Context, all bool) (more bool) {
 	c.apply(requests, shares, began)
 	c.metrics.leases.WithLabelValues("ok").Inc()
 	return more
+}
+
+// contact returns the gateway as it leases now, and whether the database was not asked for a while. It is then asked
+// for nothing: so this process hears of its successor, and knows how long the database has been there.
+func (c *Counters) contact(now time.Time) (g logos.Gateway, silent bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g = c.gateway
+	g.Steady = !c.failing && !c.steady.IsZero() && now.Sub(c.steady) >= settleGrace
+	return g, now.Sub(c.answered) >= g.Lease/leaseParts
 }
 
 func (c *Counters) fail(err error) {
@@ -280,6 +291,11 @@ func (c *Counters) apply(requests []logos.ShareRequest, shares []logos.Share, be
 	if c.failing {
 		c.failing = false
 		c.log.Info("budgets are leased again")
+		c.steady = time.Time{}
+	}
+	c.answered = began
+	if c.steady.IsZero() {
+		c.steady = began
 	}
 	for i := range shares {
 		s, r := &shares[i], &requests[i]

@@ -89,7 +89,7 @@ func (l *ledger) Lease(_ context.Context, g logos.Gateway, requests []logos.Shar
 			if id == g.ID {
 				continue
 			}
-			if now.After(s.until) {
+			if now.After(s.until) && g.Steady {
 				s.Granted = s.Settled
 			}
 			if now.Before(s.lease) {
@@ -330,7 +330,10 @@ func checkAllReturns(t *testing.T, seed uint64, limit int64, store *ledger, cloc
 	}
 	clock.advance(5 * time.Minute) // the dead are given up
 	replicas[1].lease(t.Context(), true)
-	clock.advance(5 * time.Minute)
+	for range 20 {
+		clock.advance(15 * time.Second)
+		replicas[0].lease(t.Context(), true)
+	}
 	settled, _ := store.total()
 	if left := limit - settled; left > 0 && !replicas[0].try("last", left) {
 		t.Fatalf("history %d: %d of %d are settled, and %d can't be had", seed, settled, limit, left)

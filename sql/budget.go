@@ -48,7 +48,7 @@ type lease struct {
 }
 
 func (l *lease) run(ctx context.Context) ([]logos.Share, error) {
-	if err := l.fence(ctx); err != nil {
+	if err := l.fence(ctx); err != nil || len(l.requests) == 0 {
 		return nil, err
 	}
 	c := newCounterList(len(l.requests))
@@ -120,7 +120,7 @@ func (l *lease) grant(r *logos.ShareRequest, lapsed *db.LapseSharesParams) logos
 		case x.Gateway == l.gateway.ID:
 			own.Granted, own.Settled, own.Version = x.Granted, x.Settled, x.Version
 			continue
-		case x.Lapsed && x.Granted > x.Settled:
+		case x.Lapsed && l.gateway.Steady && x.Granted > x.Settled:
 			lapsed.BudgetID, lapsed.WindowStart = append(lapsed.BudgetID, x.BudgetID), append(lapsed.WindowStart, x.WindowStart)
 			lapsed.EachKey, lapsed.Gateway = append(lapsed.EachKey, x.EachKey), append(lapsed.Gateway, x.Gateway)
 			x.Granted = x.Settled

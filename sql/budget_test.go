@@ -153,7 +153,7 @@ func TestADeadGatewaysReservationsReturn(t *testing.T) {
 	id := addBudget(t, conn, 10)
 	need := func(gateway string, n, reserved int64) int64 {
 		t.Helper()
-		shares, err := s.Lease(t.Context(), logos.Gateway{ID: gateway, Epoch: 1, Lease: time.Minute, Hold: time.Hour},
+		shares, err := s.Lease(t.Context(), logos.Gateway{ID: gateway, Epoch: 1, Lease: time.Minute, Hold: time.Hour, Steady: true},
 			[]logos.ShareRequest{{Counter: logos.CounterID{Budget: id}, Need: n, Reserved: reserved}})
 		if err != nil {
 			t.Fatal(err)
