@@ -76,6 +76,7 @@ type counter struct {
 	dry                        time.Time
 
 	need   int64     // of calls that wait for the database
+	yields bool      // a call has waited for more than it got
 	last   int64     // reserved last by one call
 	used   int64     // reserved since ratedAt
 	rate   float64   // reserved a second

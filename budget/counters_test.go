@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -211,6 +212,29 @@ func TestALongOutageFreesNothing(t *testing.T) {
 	if !b.try("4", 60) {
 		t.Error("what nobody settles is never free again")
 	}
+}
+
+// TestWhatARefusedCallAskedForReturnsAtOnce: all that is left is too little for it, and enough for calls elsewhere.
+func TestWhatARefusedCallAskedForReturnsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := newLedger(&clock{at: noon}, 100)
+		index := NewIndex([]*logos.Budget{tokenBudget(100)})
+		a, b := running(t, store, "a", store.clock.now), running(t, store, "b", store.clock.now)
+		for i, size := range []int64{60, 1000} { // more than is left, and more than there is
+			if _, short := reserve(a, index, fmt.Sprint("large ", i), &Size{Input: 60, NoOutput: true}, euros(t, "1")); (short == nil) != (i == 0) {
+				t.Fatalf("a call for 60 of 100: %v", short)
+			}
+			if _, short := reserve(a, index, "larger", &Size{Input: size, NoOutput: true}, euros(t, "1")); short == nil {
+				t.Fatalf("a call for %d of 40 is admitted", size)
+			}
+			synctest.Wait()
+			if _, short := reserve(b, index, fmt.Sprint("small ", i), &Size{Input: 10, NoOutput: true}, euros(t, "1")); short != nil {
+				t.Fatalf("a call for 10 of 40 is refused elsewhere: %v", short.Error())
+			}
+			store.clock.advance(dryFor)
+		}
+	})
 }
 
 func TestIdleSharesReturn(t *testing.T) {

@@ -18,6 +18,7 @@ type Call struct {
 	claims   []claim  // of the last try
 	size     *Size    // likewise
 	tried    bool
+	asked    bool // the database, in the last try
 }
 
 // A claim is what a call needs of one budget.
@@ -136,10 +137,14 @@ func (c *Call) Reserve(ctx context.Context, id logos.CallID, profile logos.Profi
 		return c.grant(0), nil
 	}
 	c.tried = true
+	asked := c.claims
 	if limit := c.clamp(targets, s); limit > 0 {
 		if unknown := c.claim(profile, targets, s, limit); unknown == nil && c.counters.admit(id, c.claims) == nil {
 			return c.grant(limit), nil
 		}
+	}
+	if c.asked { // not for each of the many that are refused without
+		c.counters.yield(asked)
 	}
 	c.counters.metrics.refused.WithLabelValues(string(short.Unit)).Inc()
 	why := c.shortage(short.entry, short.reservation.Amount)
@@ -151,6 +156,7 @@ func (c *Call) Reserve(ctx context.Context, id logos.CallID, profile logos.Profi
 // asked for, so it asks again as long as the database does not say that there is no more. It says too whether nobody
 // knows that, since the database is away.
 func (c *Call) admit(ctx context.Context, id logos.CallID) (short *claim, away bool) {
+	c.asked = false
 	short = c.counters.admit(id, c.claims)
 	if short == nil {
 		return nil, false
@@ -162,6 +168,7 @@ func (c *Call) admit(ctx context.Context, id logos.CallID) (short *claim, away b
 		if said == pointless {
 			return short, false
 		}
+		c.asked = true
 		if short = c.counters.admit(id, c.claims); short == nil {
 			return nil, false
 		}
