@@ -157,6 +157,8 @@ func TestWhatProvidersDoBesideIsUnbounded(t *testing.T) {
 		`{"tools":[{"google_search":{}}]}`:                    "tools",
 		`{"mcp_servers":[{"url":"https://x.example"}]}`:       "mcp_servers",
 		`{"mcp_servers":[]}`:                                  "",
+		`{"background":true}`:                                 "background",
+		`{"background":false,"deferred":null}`:                "",
 		`{"web_search_options":{}}`:                           "web_search_options",
 		`{"models":["dear"]}`:                                 "models",
 		`{"context_management":{"edits":[{"type":"clear"}]}}`: "",

@@ -18,35 +18,31 @@ const (
 	mostToolTokens     = 1024   // that providers say to models that have tools, and for each tool of their own making
 )
 
-// unusual notes a field that makes a call use more than its body tells. What it names may be stored at the provider,
-// or be looked up by it, in further calls of models that are charged to this one.
+// unusual notes a field that makes a call use more than its body tells.
 func (r *Request) unusual(key string, raw []byte) {
-	switch key {
-	case "previous_response_id", "conversation", "chat_template", "cached_content", "thread", "assistant_id":
-	case "prompt": // a stored one
-		if raw[0] != '{' {
-			return
-		}
-	case "extra_body":
-		if !mentions(raw, "cached_content") {
-			return
-		}
-	case "context_management":
-		if !mentions(raw, "compact") {
-			return
-		}
-		r.unbounded = key
-		return
-	case "container", "data_sources", "fallbacks", "mcp_servers", "models", "plugins", "prediction", "search_parameters", "speed", "web_search_options":
-		if !absent(raw) {
-			r.unbounded = key
-		}
-		return
-	default:
+	if absent(raw) {
 		return
 	}
-	if !absent(raw) {
+	named, more := false, false
+	switch key {
+	case "previous_response_id", "conversation", "chat_template", "cached_content", "thread", "assistant_id":
+		named = true
+	case "prompt": // a stored one
+		named = raw[0] == '{'
+	case "extra_body":
+		named = mentions(raw, "cached_content")
+	case "background", "deferred": // the answer comes later and elsewhere, and what it used with it
+		more = true
+	case "container", "data_sources", "fallbacks", "mcp_servers", "models", "plugins", "prediction", "search_parameters", "speed", "web_search_options":
+		more = true // other models, at other prices, or further calls of this one
+	case "context_management":
+		more = mentions(raw, "compact")
+	}
+	if named {
 		r.beyond = key
+	}
+	if more {
+		r.unbounded = key
 	}
 }
 
