@@ -23,25 +23,20 @@ type Bounds struct {
 
 // Bounds returns the most that a call of an API can use. body is what was scanned.
 func (r *Request) Bounds(api logos.API, body []byte) Bounds {
-	b := Bounds{Prompts: 1, Output: r.output(api), Answers: 1, Tier: r.tier, Audio: mentions(body, "audio")}
+	b := Bounds{Prompts: 1, Output: r.OutputLimit(api), Answers: r.AnswersOf(api, body), Tier: r.tier, Audio: mentions(body, "audio")}
 	r.input(api, body, &b)
-	if api != logos.APIEmbeddings {
-		b.Answers = max(1, min(r.answers, 1<<20))
-	}
 	if api == logos.APICompletions || api == logos.APIEmbeddings {
 		b.Prompts = r.prompts(body)
-	}
-	if api == logos.APICompletions { // each prompt of a list has answers of its own
-		b.Answers *= b.Prompts
 	}
 	// Anthropic writes where it is told to; others may by themselves.
 	b.Caches = api != logos.APIMessages || mentions(body, "cache_control")
 	return b
 }
 
-// output returns the highest of the limits that an API may go by. One that is there and is no number may be taken
-// for none.
-func (r *Request) output(api logos.API) (most int64) {
+// OutputLimit returns the most tokens that each answer may have, by what the API reads: the greatest of several
+// limits, since servers differ in which they obey, and none where one of them is no number, which some take for that.
+// 0: none.
+func (r *Request) OutputLimit(api logos.API) (most int64) {
 	said := false
 	for i := range r.limits {
 		l := &r.limits[i]
@@ -57,6 +52,18 @@ func (r *Request) output(api logos.API) (most int64) {
 		return 0
 	}
 	return most
+}
+
+// AnswersOf returns how many answers are asked for. body is what was scanned.
+func (r *Request) AnswersOf(api logos.API, body []byte) int64 {
+	n := int64(1)
+	if api != logos.APIEmbeddings {
+		n = max(1, min(r.answers, 1<<20))
+	}
+	if api == logos.APICompletions { // each prompt of a list has answers of its own
+		n *= r.prompts(body)
+	}
+	return n
 }
 
 // prompts counts the prompts of a request: the most that a field of it lists.

@@ -24,6 +24,7 @@ func (r *Request) unusual(key string, raw []byte) {
 		return
 	}
 	named, more := false, false
+	key = strings.ToLower(strings.ToUpper(key)) // as lenient decoders do, some of whose letters have other small ones
 	switch key {
 	case "previous_response_id", "conversation", "chat_template", "cached_content", "thread", "assistant_id":
 		named = true
@@ -63,9 +64,6 @@ func absent(raw []byte) bool {
 // input bounds the tokens of the input, as far as the body tells, and notes in b what it does not tell.
 func (r *Request) input(api logos.API, body []byte, b *Bounds) {
 	w := inputReader{scanner: scanner{body: body}, api: api, beyond: r.beyond, unbounded: r.unbounded}
-	if r.content.count == len(r.content.list) { // there may be more than was noted
-		w.beyond = "repeated fields"
-	}
 	for _, f := range r.content.list[:r.content.count] {
 		w.at = f.start
 		switch f.kind {
