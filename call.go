@@ -150,13 +150,14 @@ const (
 	MeterAudioInput   Meter = "audio_input"    // prompt tokens of audio that were not read from a cache
 	MeterAudioOutput  Meter = "audio_output"   // answer tokens of audio
 	MeterImage        Meter = "image"          // images made
+	MeterWebSearch    Meter = "web_search"     // searches that the provider made for an answer
 	MeterRequest      Meter = "request"        // attempts that are charged at all
 )
 
 // Meters are all of them, in the order in which they are shown.
 var Meters = []Meter{
 	MeterInput, MeterCachedInput, MeterCacheWrite, MeterCacheWrite1h, MeterAudioInput,
-	MeterOutput, MeterReasoning, MeterAudioOutput, MeterImage, MeterRequest,
+	MeterOutput, MeterReasoning, MeterAudioOutput, MeterImage, MeterWebSearch, MeterRequest,
 }
 
 // Prompt says whether a meter counts tokens of the prompt.

@@ -54,7 +54,9 @@ func summaryQuery(r *adminv1.SummarizeUsageRequest, now time.Time) (q store.Summ
 	if err := period(r.GetFrom(), r.GetTo(), &q.From, &q.To); err != nil {
 		return q, err
 	}
-	q.From, q.To = q.From.Truncate(time.Hour), q.To.Add(time.Hour-1).Truncate(time.Hour)
+	// Of an hour that a bound divides, all counts to the time in which it begins, as in statements: what is asked of two
+	// times that meet has no hour twice.
+	q.From, q.To = q.From.Add(time.Hour-1).Truncate(time.Hour), q.To.Add(time.Hour-1).Truncate(time.Hour)
 	days := maxSummaryDays
 	if slices.Contains(q.By, byEndUser) {
 		days = maxRecordDays

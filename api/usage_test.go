@@ -188,6 +188,35 @@ func readCSV(t *testing.T, text string) [][]string {
 	return lines
 }
 
+// Where a month begins within an hour, as in India, that hour is of the month in which it begins, and of no other.
+func TestTimesThatMeetHaveNoHourTwice(t *testing.T) {
+	t.Parallel()
+	x := newTill(t)
+	meets := time.Date(2026, 10, 31, 18, 30, 0, 0, time.UTC) // November begins in India
+	x.pay(1, meets.Add(-10*time.Minute), 1, 1)
+	x.pay(2, meets.Add(10*time.Minute), 1, 1)
+	x.pay(3, meets.Add(40*time.Minute), 1, 1)
+	calls := func(path string) string { return x.text("/admin/v1/"+path, "text/csv") }
+	count := func(from, to time.Time) (n string) {
+		rows := readCSV(t, calls("usage:summarize?from="+from.Format(time.RFC3339)+"&to="+to.Format(time.RFC3339)))
+		if len(rows) < 2 {
+			return "0"
+		}
+		return rows[1][slices.Index(rows[0], "calls")]
+	}
+	october, november := count(meets.AddDate(0, -1, 0), meets), count(meets, meets.AddDate(0, 1, 0))
+	statement := readCSV(t, calls("statements/2026-11?time_zone=Asia/Kolkata"))
+	stated := ""
+	for _, r := range statement {
+		if r[0] == "total" && r[slices.Index(statement[0], "calls")] != "" {
+			stated = r[slices.Index(statement[0], "calls")]
+		}
+	}
+	if october != "2" || november != "1" || stated != november {
+		t.Errorf("October has %s calls, November %s, and its statement %s: want 2, 1 and 1", october, november, stated)
+	}
+}
+
 func TestSummaryRefusesWhatItCannotAnswer(t *testing.T) {
 	t.Parallel()
 	x := newTill(t)

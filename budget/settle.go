@@ -79,7 +79,7 @@ func eachAttempt(c *logos.Call, r *logos.Reservation, visit func(*logos.Attempt)
 func tokens(meters []logos.MeterReading) (n int64) {
 	for _, m := range meters {
 		switch m.Meter {
-		case logos.MeterImage, logos.MeterRequest:
+		case logos.MeterImage, logos.MeterWebSearch, logos.MeterRequest:
 		default:
 			n = min(satAdd(n, max(0, m.Quantity)), math.MaxInt64/4)
 		}

@@ -52,6 +52,7 @@ var (
 		{"prompt_audio_tokens", []string{"usage", "prompt_tokens_details", "audio_tokens"}, 0},
 		{"completion_audio_tokens", []string{"usage", "completion_tokens_details", "audio_tokens"}, 0},
 		{"total_tokens", []string{"usage", "total_tokens"}, 0},
+		{"web_search_requests", []string{"usage", "server_tool_use", "web_search_requests"}, 0},
 		{"st", []string{"service_tier"}, 64},
 		{"ut", []string{"usage", "service_tier"}, 64},
 		{"ec", []string{"error", "code"}, 128},
@@ -137,6 +138,10 @@ type report struct {
 	CacheWrites struct {
 		Hour count `json:"ephemeral_1h_input_tokens"`
 	} `json:"cache_creation"`
+	Tools struct {
+		Searches count `json:"web_search_requests"`
+	} `json:"server_tool_use"`
+	Searches    count  `json:"web_search_requests"`       // of an answer read as a whole
 	WriteWithin count  `json:"cache_write_tokens"`        // of an answer read as a whole
 	WriteHour   count  `json:"ephemeral_1h_input_tokens"` // likewise
 	AudioIn     count  `json:"prompt_audio_tokens"`       // likewise
@@ -201,7 +206,8 @@ func ReadUsage(fields map[string]string) Usage {
 	if u.Reported = hasInput || hasOutput; !u.Reported {
 		return u
 	}
-	u.Meters = append(readInput(&r, &begun, input), readOutput(&r, input, output)...)
+	searches, _ := first(r.Tools.Searches, r.Searches, begun.Tools.Searches)
+	u.Meters = slices.Concat(readInput(&r, &begun, input), readOutput(&r, input, output), used(logos.MeterReading{Meter: logos.MeterWebSearch, Quantity: searches}))
 	return u
 }
 

@@ -49,7 +49,7 @@ type ownKey struct {
 func (k *bookkeeper) book(version int64) *billing.Book {
 	var prices []*logos.Price
 	for provider := logos.ProviderID(1); provider <= 3; provider++ {
-		for i, m := range []logos.Meter{logos.MeterInput, logos.MeterOutput, logos.MeterCachedInput, logos.MeterRequest, logos.MeterImage} {
+		for i, m := range []logos.Meter{logos.MeterInput, logos.MeterOutput, logos.MeterCachedInput, logos.MeterRequest, logos.MeterImage, logos.MeterWebSearch} {
 			if k.r.IntN(4) == 0 {
 				continue
 			}
@@ -74,7 +74,7 @@ func (k *bookkeeper) call(n int) *logos.Call {
 	}
 	for i := range k.r.IntN(4) {
 		a := logos.Attempt{Number: i + 1, Start: start, Target: logos.DecisionTarget{Provider: logos.ProviderID(1 + k.r.IntN(3)), Model: logos.ModelID(k.r.IntN(3))}, End: logos.EndOK}
-		for _, m := range []logos.Meter{logos.MeterInput, logos.MeterCachedInput, logos.MeterOutput, logos.MeterImage} {
+		for _, m := range []logos.Meter{logos.MeterInput, logos.MeterCachedInput, logos.MeterOutput, logos.MeterWebSearch} {
 			if i > 0 && k.r.IntN(2) == 0 {
 				a.Meters = append(a.Meters, logos.MeterReading{Meter: m, Quantity: []int64{0, 1, k.r.Int64N(100_000), 1 << 61}[k.r.IntN(4)], Estimated: k.r.IntN(3) == 0})
 			}
@@ -257,6 +257,9 @@ func (k *bookkeeper) same(t *testing.T, s *store.Store) {
 		}, func(r *store.SummaryRow) string {
 			return fmt.Sprint(r.Start.Format(time.DateOnly), r.Texts["end_reason"])
 		}},
+		{store.SummaryQuery{By: []string{"team_id"}, Bucket: "hour"}, func(c *logos.Call, a *logos.Attempt) string {
+			return fmt.Sprint(c.Decision.StartTime().Truncate(time.Hour).UTC(), c.Decision.Team)
+		}, func(r *store.SummaryRow) string { return fmt.Sprint(r.Start.UTC(), r.IDs["team_id"]) }},
 		{store.SummaryQuery{By: []string{"service_tier"}, Bucket: "month", Zone: "Asia/Tokyo"}, func(c *logos.Call, a *logos.Attempt) string {
 			return fmt.Sprint(c.Decision.StartTime().Add(9*time.Hour).Format("2006-01"), c.ServiceTier)
 		}, func(r *store.SummaryRow) string {
@@ -397,6 +400,7 @@ var plantings = map[string]struct{ check, statement string }{
 	"a total of nothing":                           {"totals", "update usage_hours set hour = hour + interval '3 hours' where $1::text <> ''"},
 	"a quantity in totals that nobody used":        {"totals", "update usage_hours set input = input + 1 where $1::text <> ''"},
 	"a day that is not its hours":                  {"days", "insert into usage_days (day, series_id, currency, calls, attempts, unknown, cost, adjusted, first_at, last_at) select date_trunc('day', hour, 'UTC'), series_id, currency, 1, 1, 0, 0, 0, first_at, last_at from usage_hours where $1::text <> ''"},
+	"a team's total that nobody used":              {"teams", "insert into usage_team_hours (hour, series_id, currency, calls, attempts, unknown, cost, adjusted, first_at, last_at) select hour, series_id, currency, 1, 1, 0, 0, 0, first_at, last_at from usage_hours where $1::text <> ''"},
 	"a total that does not know what is not known": {"totals", "update usage_hours set unknown = 1 where $1::text <> ''"},
 }
 
@@ -454,11 +458,11 @@ func TestBucketsAreTheSumsOfTheirHours(t *testing.T) {
 	for range 150 {
 		from := ledgerDay.Add(time.Duration(k.r.IntN(120)) * time.Hour)
 		q := store.SummaryQuery{
-			From: from, To: from.Add(time.Duration(1+k.r.IntN(120)) * time.Hour), By: [][]string{nil, {"project_id"}}[k.r.IntN(2)],
-			Bucket: []string{"", "day", "week", "month"}[k.r.IntN(4)], Zone: []string{"", "Europe/Berlin", "Asia/Kolkata", "America/Los_Angeles", "Pacific/Kiritimati"}[k.r.IntN(5)],
+			From: from, To: from.Add(time.Duration(1+k.r.IntN(120)) * time.Hour), By: [][]string{nil, {"project_id"}, {"team_id", "model_id"}}[k.r.IntN(3)],
+			Bucket: []string{"", "hour", "day", "week", "month"}[k.r.IntN(5)], Zone: []string{"", "Europe/Berlin", "Asia/Kolkata", "America/Los_Angeles", "Pacific/Kiritimati"}[k.r.IntN(5)],
 		}
 		hours := q
-		hours.Bucket = "hour"
+		hours.Bucket, hours.Filter = "hour", "project_id > 0" // which the totals of teams have not got
 		want, got := folded(t, s, hours, q), folded(t, s, q, q)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%+v (-hours +buckets):\n%s", q, diff)
@@ -484,12 +488,12 @@ func folded(t *testing.T, s *store.Store, q, by store.SummaryQuery) map[string]s
 	all := make(map[string]*sum)
 	for _, r := range rows {
 		at := r.Start.In(zone)
-		begin := map[string]string{"": "", "day": at.Format(time.DateOnly), "month": at.Format("2006-01")}[by.Bucket]
+		begin := map[string]string{"": "", "hour": at.Format(time.RFC3339), "day": at.Format(time.DateOnly), "month": at.Format("2006-01")}[by.Bucket]
 		if by.Bucket == "week" {
 			year, week := at.ISOWeek()
 			begin = fmt.Sprint(year, week)
 		}
-		key := fmt.Sprint(begin, " ", r.IDs["project_id"])
+		key := fmt.Sprint(begin, " ", r.IDs["project_id"], " ", r.IDs["team_id"], " ", r.IDs["model_id"])
 		if all[key] == nil {
 			all[key] = &sum{}
 		}
@@ -509,4 +513,61 @@ func folded(t *testing.T, s *store.Store, q, by store.SummaryQuery) map[string]s
 		out[key] = fmt.Sprint(x.calls, x.unknown, x.cost, x.input)
 	}
 	return out
+}
+
+// TestHoursThatAnOlderProgramFoldsAreWhole has rows folded without the totals of teams, as the program before does.
+func TestHoursThatAnOlderProgramFoldsAreWhole(t *testing.T) {
+	t.Parallel()
+	s, url := pgtest.Store(t)
+	conn := pgtest.Conn(t, url)
+	k := &bookkeeper{r: rand.New(rand.NewPCG(6, 6)), lines: make(map[lineKey]*ownLine)}
+	q := store.SummaryQuery{From: ledgerDay, To: ledgerDay.Add(48 * time.Hour), By: []string{"team_id", "model_id"}, Bucket: "hour"}
+	for round := range 3 {
+		var batch logos.LogBatch
+		for n := range 100 {
+			c := k.call(round*1000 + n)
+			c.Decision.Project = logos.ProjectID(1 + round)
+			k.rate(c, k.book(1))
+			batch.Calls = append(batch.Calls, c)
+		}
+		if err := s.RecordCalls(t.Context(), gateway, batch); err != nil {
+			t.Fatal(err)
+		}
+		if round == 1 {
+			exec(t, conn, "update usage_hours set gateway = '' where gateway <> ''")
+		} else if _, err := s.FoldUsage(t.Context(), ledgerDay.AddDate(0, 0, 3)); err != nil {
+			t.Fatal(err)
+		}
+		if open := one[bool](t, conn, "select exists (select from usage_open_hours)"); open != (round == 1) {
+			t.Errorf("round %d: are there open hours? %t", round, open)
+		}
+		all := q
+		all.Filter = "project_id > 0" // which the totals of teams have not got
+		if diff := cmp.Diff(folded(t, s, all, q), folded(t, s, q, q)); diff != "" {
+			t.Errorf("round %d (-projects +teams):\n%s", round, diff)
+		}
+	}
+}
+
+// TestAProgramThatKnowsNoSearchesFoldsNone deletes rows as the fold of the program before does.
+func TestAProgramThatKnowsNoSearchesFoldsNone(t *testing.T) {
+	t.Parallel()
+	s, url := pgtest.Store(t)
+	conn := pgtest.Conn(t, url)
+	for n, m := range []logos.Meter{logos.MeterWebSearch, logos.MeterOutput} {
+		c := &logos.Call{ID: callID(n), End: logos.EndOK, Decision: logos.Decision{Start: ledgerDay.UnixMicro(), Project: 1, APIKey: logos.APIKeyID(1 + n)}}
+		c.Attempts = []logos.Attempt{{Number: 1, Start: ledgerDay, Target: logos.DecisionTarget{Provider: 1}, Meters: []logos.MeterReading{{Meter: m, Quantity: 5}}}}
+		if err := s.RecordCalls(t.Context(), gateway, logos.LogBatch{Calls: []*logos.Call{c}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := one[int64](t, conn, "with gone as (delete from usage_hours where gateway <> '' returning output) select count(output) from gone"); n != 1 {
+		t.Errorf("it takes %d rows of other meters, want 1", n)
+	}
+	if n, err := s.FoldUsage(t.Context(), ledgerDay.AddDate(0, 0, 1)); n != 1 || err != nil {
+		t.Errorf("this program folds %d rows, want the one that is left; %v", n, err)
+	}
+	if n := one[string](t, conn, "select web_search::text from usage_team_hours where web_search is not null"); n != "5" {
+		t.Errorf("%s searches are in the totals, want 5", n)
+	}
 }

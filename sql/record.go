@@ -39,38 +39,32 @@ func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatc
 func (s *Store) SettleCalls(ctx context.Context, gateway string, b logos.LogBatch) (shares []logos.Share, err error) {
 	var ids map[series]int64
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
-		q := db.New(tx)
+		var later queue
 		if len(b.Calls) > 0 {
-			fresh, spent, err := insertCalls(ctx, q, gateway, b.Calls)
+			fresh, spent, err := insertCalls(ctx, db.New(tx), db.New(&later), gateway, b.Calls)
 			if err != nil {
 				return err
 			}
-			if shares, err = settle(ctx, q, gateway, spent); err != nil {
-				return err
+			if len(spent) > 0 {
+				// What gateways share is locked for as short as can be, so all that is not of it comes first.
+				if err := later.send(ctx, tx); err != nil {
+					return err
+				}
+				if shares, err = settle(ctx, db.New(tx), gateway, spent); err != nil {
+					return err
+				}
 			}
 			if ids, err = s.series.find(ctx, tx, fresh); err != nil {
 				return err
 			}
-			if err := addTotals(ctx, tx, gateway, fresh, ids); err != nil {
+			if err := addTotals(ctx, &later, gateway, fresh, ids); err != nil {
 				return err
 			}
 		}
-		for _, u := range b.Unknown {
-			if err := q.InsertUnknownLine(ctx, db.InsertUnknownLineParams{Gateway: gateway, Epoch: u.Epoch, Generation: u.Generation, Byte: u.Offset, Line: u.Line}); err != nil {
-				return err
-			}
+		if err := noteProgress(ctx, db.New(&later), gateway, &b); err != nil {
+			return err
 		}
-		for _, p := range b.Positions {
-			if err := q.SetLogPosition(ctx, db.SetLogPositionParams{Gateway: gateway, Epoch: p.Epoch, Generation: p.Generation, Byte: p.Offset}); err != nil {
-				return err
-			}
-		}
-		if len(b.Done) > 0 {
-			if err := q.DeleteLogPositions(ctx, db.DeleteLogPositionsParams{Gateway: gateway, Epochs: b.Done}); err != nil {
-				return err
-			}
-		}
-		return noteKeyUse(ctx, q, b.Calls) // last, so that others wait for these rows as briefly as can be
+		return later.send(ctx, tx)
 	})
 	if err != nil {
 		s.series.forget() // they may be those of a database that was there before
@@ -78,6 +72,26 @@ func (s *Store) SettleCalls(ctx context.Context, gateway string, b logos.LogBatc
 	}
 	s.series.keep(ids)
 	return shares, nil
+}
+
+// noteProgress stores what a batch has beside calls, and what they say of keys.
+func noteProgress(ctx context.Context, q *db.Queries, gateway string, b *logos.LogBatch) error {
+	for _, u := range b.Unknown {
+		if err := q.InsertUnknownLine(ctx, db.InsertUnknownLineParams{Gateway: gateway, Epoch: u.Epoch, Generation: u.Generation, Byte: u.Offset, Line: u.Line}); err != nil {
+			return err
+		}
+	}
+	for _, p := range b.Positions {
+		if err := q.SetLogPosition(ctx, db.SetLogPositionParams{Gateway: gateway, Epoch: p.Epoch, Generation: p.Generation, Byte: p.Offset}); err != nil {
+			return err
+		}
+	}
+	if len(b.Done) > 0 {
+		if err := q.DeleteLogPositions(ctx, db.DeleteLogPositionsParams{Gateway: gateway, Epochs: b.Done}); err != nil {
+			return err
+		}
+	}
+	return noteKeyUse(ctx, q, b.Calls) // last, so that others wait for these rows as briefly as can be
 }
 
 // Recorded returns which of these calls are stored.
@@ -97,9 +111,10 @@ func (s *Store) Recorded(ctx context.Context, starts []time.Time, ids []logos.Ca
 	return out, nil
 }
 
-// insertCalls stores those calls that are not stored yet, adds them up, and returns what they have spent of budgets:
-// nothing for the others, whose counters are among it all the same, since the answer that told of them may be lost.
-func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) (total tally, spent []logos.Spending, err error) {
+// insertCalls stores those calls that are not stored yet, what belongs to them later; it adds them up, and returns what
+// they have spent of budgets: nothing for the others, whose counters are among it all the same, since the answer that
+// told of them may be lost.
+func insertCalls(ctx context.Context, q, later *db.Queries, gateway string, calls []*logos.Call) (total tally, spent []logos.Spending, err error) {
 	c := db.InsertCallsParams{Gateway: gateway}
 	for _, call := range calls {
 		addCall(&c, call)
@@ -134,10 +149,10 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 			}
 		}
 	}
-	if err := q.InsertAttempts(ctx, a); err != nil {
+	if err := later.InsertAttempts(ctx, a); err != nil {
 		return nil, nil, err
 	}
-	return total, spent, q.InsertMeters(ctx, m)
+	return total, spent, later.InsertMeters(ctx, m)
 }
 
 // noteKeyUse stores when each key was used last, to the minute: a busy key's row changes once a minute.

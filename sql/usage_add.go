@@ -12,6 +12,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/ls1intum/edutelligence/logos"
+	"github.com/ls1intum/edutelligence/logos/sql/internal/db"
 )
 
 // Who adds to totals beside gateways, whose ids are longer.
@@ -120,22 +121,22 @@ func meterColumns(m logos.Meter) []string {
 var totalColumns = []string{"calls", "attempts", "unknown", "cost", "adjusted"}
 
 // addTotals adds a tally to the totals that are stored, in the transaction that stores what it is of.
-func addTotals(ctx context.Context, tx pgx.Tx, by string, t tally, ids map[series]int64) error {
+func addTotals(ctx context.Context, tx db.DBTX, by string, t tally, ids map[series]int64) error {
 	if len(t) == 0 {
 		return nil
 	}
-	meters := t.meters()
-	if _, err := tx.Exec(ctx, addSQL(meters), totalArgs(by, t, ids, meters)...); err != nil {
+	meters, used := t.meters(), t.used()
+	if _, err := tx.Exec(ctx, addSQL(meters, used), totalArgs(by, t, ids, meters, used)...); err != nil {
 		return fmt.Errorf("add to totals: %w", err)
 	}
 	return nil
 }
 
-func totalArgs(by string, t tally, ids map[series]int64, meters []logos.Meter) []any {
+func totalArgs(by string, t tally, ids map[series]int64, meters []logos.Meter, used [4]bool) []any {
 	cells := t.cells()
 	hours, of, currencies := make([]time.Time, len(cells)), make([]int64, len(cells)), make([]string, len(cells))
 	var counts [3][]int64
-	sums := make([][]string, 2+4*len(meters))
+	var sums [][]string
 	var first, last []time.Time
 	for i, c := range cells {
 		x := t[c]
@@ -145,11 +146,14 @@ func totalArgs(by string, t tally, ids map[series]int64, meters []logos.Meter) [
 		}
 		values := []decimal.Decimal{x.cost, x.adjusted}
 		for _, m := range meters {
-			of := x.meters[m]
-			if of == nil {
-				of = &meterTotal{}
+			for k, v := range x.meters[m].values() {
+				if used[k] {
+					values = append(values, v)
+				}
 			}
-			values = append(values, of.quantity, of.estimated, of.unpriced, of.cost)
+		}
+		if sums == nil {
+			sums = make([][]string, len(values))
 		}
 		for j, v := range values {
 			sums[j] = append(sums[j], v.String())
@@ -163,8 +167,8 @@ func totalArgs(by string, t tally, ids map[series]int64, meters []logos.Meter) [
 	return append(args, meters)
 }
 
-// addSQL is the statement that adds rows of totals with some meters.
-func addSQL(meters []logos.Meter) string {
+// addSQL is the statement that adds rows of totals with some meters, and those of their columns that are used.
+func addSQL(meters []logos.Meter, used [4]bool) string {
 	types := []string{"timestamptz", "bigint", "text", "timestamptz", "timestamptz", "bigint", "bigint", "bigint", "numeric", "numeric"}
 	columns := append([]string{"hour", "series_id", "currency", "first_at", "last_at"}, totalColumns...)
 	change := []string{"first_at = least(h.first_at, excluded.first_at)", "last_at = greatest(h.last_at, excluded.last_at)"}
@@ -173,7 +177,10 @@ func addSQL(meters []logos.Meter) string {
 	}
 	values := append([]string(nil), columns...)
 	for _, m := range meters {
-		for _, c := range meterColumns(m) {
+		for k, c := range meterColumns(m) {
+			if !used[k] {
+				continue
+			}
 			types, columns, values = append(types, "numeric"), append(columns, c), append(values, "nullif("+c+", 0)")
 			change = append(change, c+" = nullif(coalesce(h."+c+", 0) + coalesce(excluded."+c+", 0), 0)")
 		}
@@ -185,8 +192,8 @@ func addSQL(meters []logos.Meter) string {
 			arrays[i] = fmt.Sprintf("$%d::text[]::numeric[]", i+2)
 		}
 	}
-	used := fmt.Sprintf("$%d::text[]", len(types)+2)
-	return "with used as (insert into usage_meters (meter) select unnest(" + used + ") on conflict do nothing) insert into usage_hours as h (gateway, " + strings.Join(columns, ", ") + ") select $1::text, " + strings.Join(values, ", ") +
+	named := fmt.Sprintf("$%d::text[]", len(types)+2)
+	return "with used as (insert into usage_meters (meter) select unnest(" + named + ") on conflict do nothing) insert into usage_hours as h (gateway, " + strings.Join(columns, ", ") + ") select $1::text, " + strings.Join(values, ", ") +
 		" from unnest(" + strings.Join(arrays, ", ") + ") as u (" + strings.Join(columns, ", ") + ") order by hour, series_id, currency" +
 		" on conflict (hour, series_id, gateway, currency) do update set " + strings.Join(change, ", ")
 }

@@ -178,6 +178,9 @@ func BenchmarkSummarize(b *testing.B) {
 	month := time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)
 	conn := pgtest.Conn(b, url)
 	seedTotals(b, conn, month, 10_000_000)
+	if _, err := s.FoldUsage(b.Context(), month.AddDate(0, 2, 0)); err != nil {
+		b.Fatal(err)
+	}
 	if _, err := conn.Exec(b.Context(), "vacuum full analyze"); err != nil {
 		b.Fatal(err)
 	}
@@ -191,7 +194,11 @@ func BenchmarkSummarize(b *testing.B) {
 		"by project":              {By: []string{"project_id"}},
 		"by key and model":        {By: []string{"api_key_id", "model_id"}},
 		"by day in Berlin, team":  {By: []string{"team_id"}, Bucket: "day", Zone: "Europe/Berlin"},
+		"by day in Berlin, key":   {By: []string{"api_key_id"}, Bucket: "day", Zone: "Europe/Berlin"},
 		"by hour":                 {Bucket: "hour"},
+		"by hour and model":       {By: []string{"model_id"}, Bucket: "hour"},
+		"of a project, by hour":   {By: []string{"model_id"}, Bucket: "hour", Filter: "project_id = 7"},
+		"of 6 days, project/hour": {By: []string{"project_id"}, Bucket: "hour", To: month.AddDate(0, 0, 6)},
 		"of a project, by day":    {By: []string{"model_id"}, Bucket: "day", Filter: "project_id = 7"},
 		"by end reason and model": {By: []string{"end_reason", "model_id", "provider_id"}},
 		"of a week, by project":   {By: []string{"project_id"}, To: month.AddDate(0, 0, 7)},
@@ -253,6 +260,9 @@ func seedTotals(b *testing.B, conn *pgx.Conn, month time.Time, calls int) {
 	}
 	slices.SortFunc(rows, func(a, b []any) int { return int(a[0].(int64) - b[0].(int64)) })
 	copyRows(b, conn, "usage_series", []string{"id", "team_id", "project_id", "api_key_id", "profile_id", "model_id", "provider_id", "deployment_id", "api", "end_reason", "service_tier"}, rows)
+	if _, err := conn.Exec(b.Context(), "select setval(pg_get_serial_sequence('usage_series', 'id'), $1)", len(rows)); err != nil {
+		b.Fatal(err)
+	}
 	copyRows(b, conn, "usage_meters", []string{"meter"}, [][]any{{"input"}, {"cached_input"}, {"output"}})
 	days := make(map[cell]*sums)
 	for c, t := range totals {

@@ -1,38 +1,105 @@
 package store
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/ls1intum/edutelligence/logos"
+	"github.com/jackc/pgx/v5"
 )
 
-// totals returns the rows that are to be added up, with the bucket of each. Sums can be taken back, so days are read whole, in
-// the bucket of their noon, also where another one begins in them: of a day's hours those that count elsewhere are then
+// A summing is the statement of a summary while it is put together.
+type summing struct {
+	SummaryQuery
+	buckets    []time.Time
+	conditions []string // over r, the series or the record
+	teams      bool     // nothing is asked of projects, API keys or profiles
+	open       []time.Time
+	args       arguments
+}
+
+// A part is some rows that are to be added up. Each part is added up by itself, and then all of them: so Postgres knows
+// from its statistics how few groups there are, and need not sort what it adds up.
+type part struct {
+	from, where string
+	at          string // the expression of the time that says in which bucket a row counts
+	back        bool   // the rows are taken back
+}
+
+const withinHours = "hour >= $1 and hour < $2"
+
+// parts returns the rows of totals that are to be added up. Sums can be taken back, so days are read whole, in the
+// bucket of their noon, also where another one begins in them: of a day's hours those that count elsewhere are then
 // added there, and taken back here. That is less to read than all hours by far.
-func (q SummaryQuery) totals(buckets []time.Time, meters []logos.Meter, args *arguments) string {
-	columns := make([]string, 0, 50)
-	for _, s := range totalSums(meters) {
-		columns = append(columns, s.column)
+func (s *summing) parts() []part {
+	apart := part{from: "usage_hours", where: withinHours + " and gateway <> ''", at: "hour"}
+	if s.Bucket == "hour" {
+		return append(s.hours(part{where: withinHours, at: "hour"}, s.holds), apart)
 	}
-	of, minus := "series_id, currency, "+strings.Join(columns, ", "), "series_id, currency, -"+strings.Join(columns, ", -")
-	bucket := func(string) string { return "0" }
-	if q.Bucket != "" {
-		begins := args.add(buckets)
-		bucket = func(at string) string { return "width_bucket(" + at + ", " + begins + "::timestamptz[])" }
-	}
-	hours := "select " + bucket("hour") + " as bucket, " + of + " from usage_hours where hour >= $1 and hour < $2"
-	if q.Bucket == "hour" {
-		return hours
-	}
-	plus, back := q.moved(buckets)
 	const noon = "day + interval '12 hours'"
-	some := func(columns, at string, hours []time.Time) string {
-		return " union all select " + bucket(at) + ", " + columns + " from usage_hours where hour = any (" + args.add(hours) + "::timestamptz[]) and gateway = ''"
+	out := []part{apart, {from: "usage_days", where: "day >= " + s.args.add(s.From.Add(-day/2)) + " and day < " + s.args.add(s.To.Add(-day/2)), at: noon}}
+	plus, back := s.moved(s.buckets)
+	return slices.Concat(out, s.these(plus, part{at: "hour"}), s.these(back, part{at: "date_trunc('day', hour, 'UTC') + interval '12 hours'", back: true}))
+}
+
+// these returns the part that some hours are.
+func (s *summing) these(hours []time.Time, p part) []part {
+	if len(hours) == 0 {
+		return nil
 	}
-	return "select " + bucket(noon) + " as bucket, " + of + " from usage_days where " + noon + " >= $1 and " + noon + " < $2" +
-		" union all " + hours + " and gateway <> ''" + some(of, "hour", plus) + some(minus, "date_trunc('day', hour, 'UTC') + interval '12 hours'", back)
+	p.where = "hour = any (" + s.args.add(hours) + "::timestamptz[])"
+	return s.hours(p, func(at time.Time) bool { return slices.ContainsFunc(hours, at.Equal) })
+}
+
+// hours says where hours are read that are folded: from those of teams where that is enough, but for hours that are
+// open, of which those have not got everything.
+func (s *summing) hours(p part, among func(time.Time) bool) []part {
+	all := p
+	all.from, all.where = "usage_hours", p.where+" and gateway = ''"
+	if !s.teams {
+		return []part{all}
+	}
+	p.from = "usage_team_hours"
+	open := slices.DeleteFunc(slices.Clone(s.open), func(at time.Time) bool { return !among(at) })
+	if len(open) == 0 {
+		return []part{p}
+	}
+	list := s.args.add(open) + "::timestamptz[]"
+	p.where += " and hour <> all (" + list + ")"
+	all.where = "hour = any (" + list + ") and gateway = ''"
+	return []part{p, all}
+}
+
+// sql returns the statement that adds up the rows of a part, by bucket.
+func (s *summing) sql(p part, sums []sum) string {
+	bucket := "0"
+	if s.Bucket != "" {
+		bucket = "width_bucket(" + p.at + ", " + s.args.add(s.buckets) + "::timestamptz[])"
+	}
+	from, where := p.from, append([]string{p.where}, s.conditions...)
+	if !s.ofRecords() && (len(s.By) > 0 || len(s.conditions) > 0) {
+		from += " h join usage_series r on r.id = h.series_id"
+	}
+	sign, columns := "", make([]string, len(sums))
+	if p.back {
+		sign = "-"
+	}
+	for i, x := range sums {
+		columns[i] = sign + x.of + " as " + x.column
+	}
+	groups := strings.Join(append([]string{"bucket", "currency"}, s.By...), ", ")
+	return "select " + bucket + " as " + groups + ", " + strings.Join(columns, ", ") + " from " + from + " where " + strings.Join(where, " and ") + " group by " + groups
+}
+
+// openHours returns the hours of which those of teams have not got everything.
+func (q SummaryQuery) openHours(ctx context.Context, tx pgx.Tx) ([]time.Time, error) {
+	rows, err := tx.Query(ctx, "select hour from usage_open_hours where "+withinHours, q.From, q.To)
+	if err != nil {
+		return nil, fmt.Errorf("read which hours are open: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[time.Time])
 }
 
 // moved returns which hours count elsewhere than the noon of their day: those to be added to their own bucket, and

@@ -48,10 +48,11 @@ type sum struct{ column, of string }
 
 // totalSums are the sums over totals, of some meters.
 func totalSums(meters []logos.Meter) []sum {
-	out := []sum{{"calls", "sum(calls)::bigint"}, {"attempts", "sum(attempts)::bigint"}, {"unknown", "sum(unknown)::bigint"}, {"cost", "sum(cost)"}, {"adjusted", "sum(adjusted)"}}
+	out := []sum{{"calls", "sum(calls)::bigint"}, {"attempts", "sum(attempts)::bigint"}, {"unknown", "sum(unknown)::bigint"}, {"cost", "sum(cost)"}, {"adjusted", "coalesce(sum(adjusted) filter (where adjusted <> 0), 0)"}}
 	for _, m := range meters {
 		for _, c := range meterColumns(m) {
-			out = append(out, sum{c, "sum(" + c + ")"})
+			// Most are null. A sum that is never called takes no room, and groups are many.
+			out = append(out, sum{c, "sum(" + c + ") filter (where " + c + " is not null)"})
 		}
 	}
 	return out

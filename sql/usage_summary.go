@@ -116,7 +116,11 @@ func summarize(ctx context.Context, tx pgx.Tx, in Scope, q SummaryQuery) ([]*Sum
 	if m.meters, err = q.usedMeters(ctx, tx); err != nil {
 		return nil, err
 	}
-	statement, args, err := q.sql(in, m.buckets, m.meters)
+	open, err := q.openHours(ctx, tx)
+	if err != nil {
+		return nil, err
+	}
+	statement, args, err := q.statement(in, m.buckets, open, m.meters)
 	if err != nil {
 		return nil, err
 	}
@@ -150,40 +154,42 @@ func (q SummaryQuery) refused(err error) error {
 	return fmt.Errorf("summarize usage: %w", err)
 }
 
-// sql returns the statement, whose rows are of one group, bucket and currency.
-func (q SummaryQuery) sql(in Scope, buckets []time.Time, meters []logos.Meter) (string, []any, error) {
-	args := arguments{q.From, q.To}
-	conditions := usageKind.confine(in, &args)
-	filter, err := usageKind.filterSQL(q.Filter, &args)
+// statement returns the statement, whose rows are of one group, bucket and currency.
+func (q SummaryQuery) statement(in Scope, buckets, open []time.Time, meters []logos.Meter) (string, []any, error) {
+	s := summing{SummaryQuery: q, buckets: buckets, open: open, args: arguments{q.From, q.To}}
+	s.conditions = usageKind.confine(in, &s.args)
+	filter, err := usageKind.filterSQL(q.Filter, &s.args)
 	if err != nil {
 		return "", nil, err
 	}
 	if filter != "" {
-		conditions = append(conditions, filter)
+		s.conditions = append(s.conditions, filter)
 	}
-	var bucket, sums, source string
-	switch {
-	case !q.ofRecords():
-		bucket, sums, source = "h.bucket", selectSums(totalSums(meters)), "("+q.totals(buckets, meters, &args)+") h join usage_series r on r.id = h.series_id"
-	case q.Bucket == "":
-		bucket, sums, source = "0", selectSums(factSums(meters)), "("+factsSQL+") r"
-	default:
-		bucket, sums, source = "width_bucket(hour, "+args.add(buckets)+"::timestamptz[])", selectSums(factSums(meters)), "("+factsSQL+") r"
+	s.teams = ofTeams(append(slices.Clone(q.By), s.conditions...))
+	var parts []string
+	if q.ofRecords() {
+		parts = append(parts, s.sql(part{from: "(" + factsSQL + ") r", where: "true", at: "hour"}, factSums(meters)))
+	} else {
+		for _, p := range s.parts() {
+			parts = append(parts, s.sql(p, totalSums(meters)))
+		}
 	}
-	by := append([]string{"bucket", "currency"}, q.By...)
 	shown := []string{"g.*"}
 	for _, d := range q.By {
 		if name, ok := names[d]; ok {
 			shown = append(shown, "coalesce(("+name+"), '')")
 		}
 	}
-	where := ""
-	if len(conditions) > 0 {
-		where = " where " + strings.Join(conditions, " and ")
-	}
-	groups := strings.Join(by, ", ")
-	return "select " + strings.Join(shown, ", ") + " from (select " + bucket + " as " + groups + ", " + sums + " from " + source + where + " group by " + groups +
-		") g where " + something(meters) + " order by " + strings.Join(append([]string{"bucket"}, append(slices.Clone(q.By), "currency")...), ", ") + " limit " + args.add(maxSummaryLines), args, nil
+	groups := strings.Join(append([]string{"bucket", "currency"}, q.By...), ", ")
+	return "select " + strings.Join(shown, ", ") + " from (select " + groups + ", " + selectSums(totalSums(meters)) + " from (" + strings.Join(parts, " union all ") + ") p group by " + groups +
+		") g where " + something(meters) + " order by " + strings.Join(append([]string{"bucket"}, append(slices.Clone(q.By), "currency")...), ", ") + " limit " + s.args.add(maxSummaryLines), s.args, nil
+}
+
+// ofTeams says whether what is grouped by, and the conditions, leave out what the totals of teams have not got.
+func ofTeams(expressions []string) bool {
+	return !slices.ContainsFunc(expressions, func(e string) bool {
+		return strings.Contains(e, "project_id") || strings.Contains(e, "api_key_id") || strings.Contains(e, "profile_id")
+	})
 }
 
 // something is the condition that a row has anything: where hours are taken back from a day, nothing may be left.

@@ -55,6 +55,14 @@ type total struct {
 // A meterTotal is the part of a total that one meter makes.
 type meterTotal struct{ quantity, estimated, unpriced, cost decimal.Decimal }
 
+// values returns the parts in the order of [meterColumns]; of nil they are zeros.
+func (m *meterTotal) values() [4]decimal.Decimal {
+	if m == nil {
+		return [4]decimal.Decimal{}
+	}
+	return [4]decimal.Decimal{m.quantity, m.estimated, m.unpriced, m.cost}
+}
+
 // A tally adds up calls and adjustments before they are added to the totals that are stored.
 type tally map[cell]*total
 
@@ -201,4 +209,17 @@ func (t tally) meters() (out []logos.Meter) {
 		}
 	}
 	return out
+}
+
+// used says of which parts of meters there is anything. Each is asked of all meters together, so that the statements
+// that add totals are few.
+func (t tally) used() (used [4]bool) {
+	for _, x := range t {
+		for _, m := range x.meters {
+			for i, v := range m.values() {
+				used[i] = used[i] || !v.IsZero()
+			}
+		}
+	}
+	return used
 }

@@ -96,6 +96,20 @@ func daysCheck() check {
 			(select * from days except select * from hours) union (select * from hours except select * from days)) x`}
 }
 
+// teamsCheck compares the totals of teams with those of their projects and keys, but for hours that are open.
+func teamsCheck() check {
+	const of = "team_id, model_id, provider_id, deployment_id, api, end_reason, service_tier"
+	columns := make([]string, 0, 50)
+	for _, s := range totalSums(logos.Meters) {
+		columns = append(columns, s.column)
+	}
+	const closed = "hour >= $1 and hour < $2 and hour not in (select hour from usage_open_hours)"
+	return check{"teams", `with teams as (select hour, currency, ` + of + `, ` + strings.Join(columns, ", ") + ` from usage_team_hours h join usage_series r on r.id = h.series_id where ` + closed + `),
+		hours as (select hour, currency, ` + of + `, ` + selectSums(totalSums(logos.Meters)) + ` from usage_hours h join usage_series r on r.id = h.series_id where gateway = '' and ` + closed + ` group by hour, currency, ` + of + `)
+		select distinct 'the total of ' || to_char(hour at time zone 'UTC', 'YYYY-MM-DD"T"HH24"Z"') || ' of team ' || team_id || ' is not that of its projects' from (
+			(select * from teams except select * from hours) union (select * from hours except select * from teams)) x`}
+}
+
 // VerifyLedger looks for what does not add up in the records, adjustments and totals of a time. It takes one day after the
 // other, each as it is at one moment, by whole hours; then the budgets. What retention has removed is not looked for.
 func (s *Store) VerifyLedger(ctx context.Context, from, to time.Time, found func(Finding)) (Checked, error) {
@@ -151,7 +165,7 @@ func (s *Store) verifySome(ctx context.Context, from, to time.Time, c *Checked, 
 			return err
 		}
 		c.Calls += calls
-		checks := append(recordChecks[:len(recordChecks):len(recordChecks)], daysCheck())
+		checks := append(recordChecks[:len(recordChecks):len(recordChecks)], daysCheck(), teamsCheck())
 		var open bool
 		if err := tx.QueryRow(ctx, "select not counted or exists (select from recordings where not counted) from ledger_state").Scan(&open); err != nil {
 			return err

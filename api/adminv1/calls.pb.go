@@ -653,7 +653,7 @@ func (x *Attempt) GetCost() string {
 // Meter is a quantity of one sort.
 type Meter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Tokens: input, cached_input, cache_write, cache_write_1h, audio_input, output, reasoning, audio_output. Others: image, request.
+	// Tokens: input, cached_input, cache_write, cache_write_1h, audio_input, output, reasoning, audio_output. Others: image, web_search, request.
 	Meter    string `protobuf:"bytes,1,opt,name=meter,proto3" json:"meter,omitempty"`
 	Quantity int64  `protobuf:"varint,2,opt,name=quantity,proto3" json:"quantity,omitempty"`
 	// The provider did not report it.

@@ -27,7 +27,8 @@ const (
 
 type SummarizeUsageRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the start of calls, like 2026-11-01T00:00:00Z; empty: 30 days ago. Counted by whole hours, up to 10 years.
+	// Of the start of calls, like 2026-11-01T00:00:00Z; empty: 30 days ago. Hours count whole, to the time in which they
+	// begin; up to 10 years.
 	From string `protobuf:"bytes,1,opt,name=from,proto3" json:"from,omitempty"`
 	// Excluded; empty: now.
 	To string `protobuf:"bytes,2,opt,name=to,proto3" json:"to,omitempty"`
@@ -463,7 +464,7 @@ func (x *UsageCost) GetAdjustments() string {
 // UsageMeter is what was used of one meter.
 type UsageMeter struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// input, cached_input, cache_write, cache_write_1h, audio_input, output, reasoning, audio_output, image or request.
+	// input, cached_input, cache_write, cache_write_1h, audio_input, output, reasoning, audio_output, image, web_search or request.
 	Meter    string `protobuf:"bytes,1,opt,name=meter,proto3" json:"meter,omitempty"`
 	Quantity string `protobuf:"bytes,2,opt,name=quantity,proto3" json:"quantity,omitempty"`
 	// How much of it no provider reported.

@@ -32,12 +32,43 @@ type model struct {
 func Read(text []byte, at time.Time) (*List, error) {
 	text = bytes.TrimSpace(text)
 	switch {
+	case len(text) > 0 && (text[0] == '{' || text[0] == '[') && tooDeep(text):
+		return nil, unknown()
 	case bytes.HasPrefix(text, []byte("{")):
 		return readLiteLLM(text)
 	case bytes.HasPrefix(text, []byte("[")):
 		return readGenAI(text, at)
 	}
 	return readPython(text, at)
+}
+
+// maxDigits bounds the text of a number, and maxPrice that of all that is said of one price. To read a number takes time by
+// the square of its digits.
+const (
+	maxDigits = 64
+	maxPrice  = 4096
+)
+
+// tooDeep says whether a text of JSON nests deeper than any list does. Whatever decodes itself is scanned anew at each
+// level around it.
+func tooDeep(text []byte) bool {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[' || c == '{':
+			if depth++; depth > maxNesting {
+				return true
+			}
+		case c == ']' || c == '}':
+			depth--
+		}
+	}
+	return false
 }
 
 func unknown() error {

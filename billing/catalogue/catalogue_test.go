@@ -256,6 +256,27 @@ func TestWhatIsNoListIsRefused(t *testing.T) {
 	}
 }
 
+// A list of a stranger is read in the time that its size takes, whatever is in it.
+func TestHostileListsTakeNoTime(t *testing.T) {
+	t.Parallel()
+	digits := strings.Repeat("1", 1<<20)
+	for name, text := range map[string]string{
+		"deep":               `[{"id": "openai", "models": [{"id": "a", "match": ` + strings.Repeat(`{"or": [`, 3000) + `{"equals": "` + strings.Repeat("x", 1<<20) + `"}` + strings.Repeat("]}", 3000) + `, "prices": {"input_mtok": 1}}]}]`,
+		"digits":             `{"x": {"litellm_provider": "openai", "input_cost_per_token": 0.` + digits + `}}`,
+		"digits in genai":    `[{"id": "openai", "models": [{"id": "a", "prices": {"input_mtok": 0.` + digits + `}}]}]`,
+		"digits in a text":   `[{"id": "openai", "models": [{"id": "a", "prices": {"input_mtok": "0.` + digits + `"}}]}]`,
+		"digits in a python": `providers: list[Provider] = [Provider(id='openai', models=[ModelInfo(id='a', prices=ModelPrice(input_mtok=Decimal('0.` + digits + `')))])]`,
+	} {
+		begin := time.Now()
+		if l, err := Read([]byte(text), at); logos.KindOf(err) != logos.Invalid {
+			t.Errorf("%s: it is read as %v, %v", name, l, err)
+		}
+		if took := time.Since(begin); took > 2*time.Second {
+			t.Errorf("%s: it takes %v", name, took)
+		}
+	}
+}
+
 func FuzzRead(f *testing.F) {
 	for _, text := range []string{liteLLM, genAI, genAIPython} {
 		f.Add([]byte(text), "gpt-x")

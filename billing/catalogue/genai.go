@@ -147,7 +147,7 @@ func begun(constraint map[string]any, at time.Time) bool {
 func (r *rates) addFields(fields map[string]json.RawMessage, tier string) {
 	for _, name := range slices.Sorted(maps.Keys(fields)) {
 		as, ok := genAIFields[name]
-		if !ok {
+		if !ok || len(fields[name]) > maxPrice {
 			continue
 		}
 		var tiered struct {

@@ -60,7 +60,7 @@ func liteLLMPrices(fields map[string]any) []logos.Price {
 	var r rates
 	for _, field := range slices.Sorted(maps.Keys(fields)) {
 		number, ok := fields[field].(json.Number)
-		if !ok {
+		if !ok || len(number) > maxDigits {
 			continue
 		}
 		name, tier, from := field, logos.StandardTier, int64(0)

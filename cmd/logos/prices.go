@@ -57,7 +57,7 @@ func newSetPrices(flags *flag.FlagSet, out io.Writer) setPrices {
 	s.currency = flags.String("currency", "", "of the amounts, like EUR")
 	s.from = flags.String("from", "", "since when: now, or a time like 2027-01-01T00:00:00Z; empty: always")
 	for _, m := range logos.Meters {
-		s.amounts[m] = flags.String(strings.ReplaceAll(string(m), "_", "-"), "", "amount for a million tokens, or for one image or request")
+		s.amounts[m] = flags.String(strings.ReplaceAll(string(m), "_", "-"), "", "amount for a million tokens, or for one image, web search or request")
 	}
 	return s
 }

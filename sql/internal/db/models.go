@@ -613,6 +613,10 @@ type UsageDay struct {
 	RequestEstimated      pgtype.Numeric
 	RequestUnpriced       pgtype.Numeric
 	RequestCost           pgtype.Numeric
+	WebSearch             pgtype.Numeric
+	WebSearchEstimated    pgtype.Numeric
+	WebSearchUnpriced     pgtype.Numeric
+	WebSearchCost         pgtype.Numeric
 }
 
 type UsageHour struct {
@@ -667,10 +671,18 @@ type UsageHour struct {
 	RequestEstimated      pgtype.Numeric
 	RequestUnpriced       pgtype.Numeric
 	RequestCost           pgtype.Numeric
+	WebSearch             pgtype.Numeric
+	WebSearchEstimated    pgtype.Numeric
+	WebSearchUnpriced     pgtype.Numeric
+	WebSearchCost         pgtype.Numeric
 }
 
 type UsageMeter struct {
 	Meter string
+}
+
+type UsageOpenHour struct {
+	Hour time.Time
 }
 
 type UsageSeries struct {
@@ -685,4 +697,61 @@ type UsageSeries struct {
 	Api          string
 	EndReason    string
 	ServiceTier  string
+}
+
+type UsageTeamHour struct {
+	Hour                  time.Time
+	SeriesID              int64
+	Currency              string
+	Calls                 int64
+	Attempts              int64
+	Unknown               int64
+	Cost                  pgtype.Numeric
+	Adjusted              pgtype.Numeric
+	FirstAt               time.Time
+	LastAt                time.Time
+	Input                 pgtype.Numeric
+	InputEstimated        pgtype.Numeric
+	InputUnpriced         pgtype.Numeric
+	InputCost             pgtype.Numeric
+	CachedInput           pgtype.Numeric
+	CachedInputEstimated  pgtype.Numeric
+	CachedInputUnpriced   pgtype.Numeric
+	CachedInputCost       pgtype.Numeric
+	CacheWrite            pgtype.Numeric
+	CacheWriteEstimated   pgtype.Numeric
+	CacheWriteUnpriced    pgtype.Numeric
+	CacheWriteCost        pgtype.Numeric
+	CacheWrite1h          pgtype.Numeric
+	CacheWrite1hEstimated pgtype.Numeric
+	CacheWrite1hUnpriced  pgtype.Numeric
+	CacheWrite1hCost      pgtype.Numeric
+	AudioInput            pgtype.Numeric
+	AudioInputEstimated   pgtype.Numeric
+	AudioInputUnpriced    pgtype.Numeric
+	AudioInputCost        pgtype.Numeric
+	Output                pgtype.Numeric
+	OutputEstimated       pgtype.Numeric
+	OutputUnpriced        pgtype.Numeric
+	OutputCost            pgtype.Numeric
+	Reasoning             pgtype.Numeric
+	ReasoningEstimated    pgtype.Numeric
+	ReasoningUnpriced     pgtype.Numeric
+	ReasoningCost         pgtype.Numeric
+	AudioOutput           pgtype.Numeric
+	AudioOutputEstimated  pgtype.Numeric
+	AudioOutputUnpriced   pgtype.Numeric
+	AudioOutputCost       pgtype.Numeric
+	Image                 pgtype.Numeric
+	ImageEstimated        pgtype.Numeric
+	ImageUnpriced         pgtype.Numeric
+	ImageCost             pgtype.Numeric
+	Request               pgtype.Numeric
+	RequestEstimated      pgtype.Numeric
+	RequestUnpriced       pgtype.Numeric
+	RequestCost           pgtype.Numeric
+	WebSearch             pgtype.Numeric
+	WebSearchEstimated    pgtype.Numeric
+	WebSearchUnpriced     pgtype.Numeric
+	WebSearchCost         pgtype.Numeric
 }
