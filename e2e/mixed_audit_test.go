@@ -1,0 +1,407 @@
+package e2e_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"text/tabwriter"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/shopspring/decimal"
+)
+
+// A mixedRecord is a call as the database has it.
+type mixedRecord struct {
+	ID, Session, Gateway, End string
+	Status                    int
+	Cost                      *decimal.Decimal
+	Currency                  string
+	Start                     time.Time
+	attempts                  []mixedAttempt
+}
+
+type mixedAttempt struct {
+	provider            string
+	reported, estimated map[string]int64 // by meter, of tokens
+}
+
+// used is what was used, reported or estimated.
+func (a mixedAttempt) used() map[string]int64 {
+	out := maps.Clone(a.reported)
+	for meter, n := range a.estimated {
+		out[meter] += n
+	}
+	return out
+}
+
+// mixedRecords reads all records.
+func (g *gateway) mixedRecords() []*mixedRecord {
+	g.t.Helper()
+	conn := g.db()
+	rows, err := conn.Query(context.Background(), "select call_id::text, session, gateway, end_reason, coalesce(status, 0), cost::text, coalesce(currency, ''), start_at from calls")
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*mixedRecord, error) {
+		var r mixedRecord
+		var cost *string
+		err := row.Scan(&r.ID, &r.Session, &r.Gateway, &r.End, &r.Status, &cost, &r.Currency, &r.Start)
+		if cost != nil {
+			c := decimal.RequireFromString(*cost)
+			r.Cost = &c
+		}
+		return &r, err
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	byID := make(map[string]*mixedRecord)
+	for _, r := range all {
+		byID[r.ID] = r
+	}
+	rows, err = conn.Query(context.Background(), `select a.call_id::text, p.name, coalesce(m.meter, ''), coalesce(m.quantity, 0), coalesce(m.estimated, false), a.attempt
+		from attempts a join providers p on p.id = a.provider_id left join meters m using (start_at, call_id, attempt) order by a.call_id, a.attempt`)
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	var id, provider, meter string
+	var n int64
+	var estimated bool
+	var number int
+	_, err = pgx.ForEachRow(rows, []any{&id, &provider, &meter, &n, &estimated, &number}, func() error {
+		byID[id].add(number, provider, meter, n, estimated)
+		return nil
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return all
+}
+
+func (r *mixedRecord) add(number int, provider, meter string, n int64, estimated bool) {
+	if number > len(r.attempts) {
+		r.attempts = append(r.attempts, mixedAttempt{provider: provider, reported: make(map[string]int64), estimated: make(map[string]int64)})
+	}
+	a := r.attempts[len(r.attempts)-1]
+	switch {
+	case meter == "" || meter == "request":
+	case estimated:
+		a.estimated[meter] = n
+	default:
+		a.reported[meter] = n
+	}
+}
+
+// last is the attempt that is charged, if any is.
+func (r *mixedRecord) last() (a mixedAttempt, ok bool) {
+	if len(r.attempts) == 0 {
+		return a, false
+	}
+	return r.attempts[len(r.attempts)-1], true
+}
+
+// An audit compares what is on record with what callers and providers know.
+type audit struct {
+	t        *testing.T
+	book     *mixedBook
+	outcomes []*outcome
+	killed   []killing
+	records  []*mixedRecord
+
+	ends           map[string]int
+	recorded, said map[string]int64 // reported tokens by meter, as recorded and as the providers' books have them
+	bill, due      decimal.Decimal
+	unpriced       int
+	undecided      int
+	beyond         int // attempts that were answered and are not the charged one
+	estimates      map[string]*deviation
+	faults         map[string]int // by what they are
+}
+
+// A deviation is how far estimates are from what the providers charge.
+type deviation struct {
+	readings           int
+	estimated, charged int64
+	low, high          float64 // the extremes of estimate by truth
+}
+
+func (d *deviation) add(estimated, charged int64) {
+	d.readings++
+	d.estimated += estimated
+	d.charged += charged
+	ratio := float64(estimated+1) / float64(charged+1)
+	if d.readings == 1 {
+		d.low, d.high = ratio, ratio
+	}
+	d.low, d.high = min(d.low, ratio), max(d.high, ratio)
+}
+
+// fault tells of what does not hold, of each sort the first few.
+func (a *audit) fault(format string, args ...any) {
+	a.t.Helper()
+	if a.faults[format]++; a.faults[format] <= 5 {
+		a.t.Errorf(format, args...)
+	}
+}
+
+func (a *audit) run() {
+	a.faults = make(map[string]int)
+	a.ends, a.recorded, a.said, a.estimates = make(map[string]int), make(map[string]int64), make(map[string]int64), make(map[string]*deviation)
+	byID, bySession := make(map[string]*mixedRecord), make(map[string]*mixedRecord)
+	for _, r := range a.records {
+		if byID[r.ID] != nil || bySession[r.Session] != nil {
+			a.fault("call %s, number %s, is on record twice", r.ID, r.Session)
+		}
+		byID[r.ID], bySession[r.Session] = r, r
+	}
+	for _, id := range a.book.ids() {
+		if byID[id] == nil {
+			a.fault("call %s, %s, reached a provider and is not on record", id, a.book.entries(id)[0].call.fate)
+		}
+	}
+	for _, o := range a.outcomes {
+		r := bySession[strconv.Itoa(o.call.n)]
+		delete(bySession, strconv.Itoa(o.call.n))
+		switch {
+		case r == nil && (o.disturbed() || o.call.fate == fateStranger):
+			a.undecided++ // it was never decided, so there is nothing that could be recorded
+		case r == nil && o.id == "":
+			a.fault("call %d, which %s, is not on record: %+v", o.call.n, o.call.fate, o)
+		case r == nil:
+			a.fault("call %s, which %s, had status %d and is not on record", o.id, o.call.fate, o.status)
+		case o.id != "" && o.id != r.ID:
+			a.fault("call %d is %s to the caller and %s on record", o.call.n, o.id, r.ID)
+		default:
+			a.one(o, r)
+		}
+	}
+	for session, r := range bySession {
+		a.fault("call %s is on record, and nobody made it: %q", r.ID, session)
+	}
+	a.sums()
+}
+
+// expectedEnd is the end reason of each fate that takes its course.
+var expectedEnd = map[string]string{
+	fateUnknown: "refused", fateEverywhere: "upstream_error", fateRejected: "rejected", fateErrs: "upstream_error", fateStalled: "timeout",
+	fateLeft: "client_cancelled", fateLeftBegun: "client_cancelled", fateLeftFirst: "client_cancelled", fateLeftMid: "client_cancelled", fateLeftUsage: "client_cancelled",
+	fateCut: "truncated", fateCutUsage: "truncated",
+}
+
+// one compares the record of one call.
+func (a *audit) one(o *outcome, r *mixedRecord) {
+	c := o.call
+	a.ends[r.End]++
+	want := expectedEnd[c.fate]
+	if want == "" {
+		want = "ok"
+	}
+	lost := r.End == "lost" && a.mayBeLost(o, r)
+	if r.End != want && !lost && !o.disturbed() {
+		a.fault("call %s, which %s (%s, streamed %t), ended as %s with status %d; the caller saw %d, complete %t, code %s, %v", r.ID, c.fate, c.api, c.stream, r.End, r.Status, o.status, o.complete, o.code, o.ended.Format(time.TimeOnly))
+	}
+	if o.complete && o.status == 200 && r.End != "ok" && !lost && c.fate != fateErrs {
+		a.fault("call %s was complete and ended as %s", r.ID, r.End)
+	}
+	entries := a.book.entries(r.ID)
+	if len(entries) > len(r.attempts) && r.End != "lost" {
+		a.fault("call %s, which %s, has %d attempts, and providers saw %d", r.ID, c.fate, len(r.attempts), len(entries))
+	}
+	last, charged := r.last()
+	if !charged {
+		if r.Cost == nil || !r.Cost.IsZero() {
+			a.fault("call %s has no attempt and costs %v", r.ID, r.Cost)
+		}
+		return
+	}
+	for _, attempt := range r.attempts[:len(r.attempts)-1] {
+		if len(attempt.used()) > 0 {
+			a.fault("call %s, which %s, has meters of an attempt that failed", r.ID, c.fate)
+		}
+	}
+	var e *bookEntry
+	for i, entry := range entries {
+		if entry.provider == last.provider && i == len(entries)-1 {
+			e = entry
+		} else if entry.answered {
+			a.beyond++
+		}
+	}
+	a.tokens(o, r, last, e)
+	a.money(r, last, e)
+}
+
+// mayBeLost says whether the Envoy of a call was killed while it was under way, or as it had just ended.
+func (a *audit) mayBeLost(o *outcome, r *mixedRecord) bool {
+	return slices.ContainsFunc(a.killed, func(k killing) bool {
+		return k.gateway == o.gateway && r.Start.Before(k.at.Add(2*time.Second)) && o.ended.After(k.at.Add(-time.Second))
+	})
+}
+
+// tokens compares reported meters with the book, and estimates with what it would have been.
+func (a *audit) tokens(o *outcome, r *mixedRecord, last mixedAttempt, e *bookEntry) {
+	switch {
+	case e == nil || !e.answered:
+		if len(last.reported) > 0 {
+			a.fault("call %s, which %s, has meters %v, and no provider answered it", r.ID, o.call.fate, last.reported)
+		}
+	case len(last.estimated) == 0 && len(last.reported) == 0:
+		a.fault("call %s, which %s, was charged %+v, and nothing is on record", r.ID, o.call.fate, e.charged)
+	case len(last.estimated) == 0 && !e.told:
+		a.fault("call %s, which %s, has reported meters %v, and no usage was sent", r.ID, o.call.fate, last.reported)
+	case len(last.estimated) > 0 && r.End != "lost" && (o.sawUsage || e.told && r.End == "ok"):
+		a.fault("call %s, which %s, has estimates %v, and usage was sent", r.ID, o.call.fate, last.estimated)
+	}
+	var want map[string]int64
+	if e != nil && e.answered {
+		want = e.charged.byMeter()
+	}
+	for meter, n := range last.reported {
+		a.recorded[meter] += n
+		a.said[meter] += want[meter]
+		if n != want[meter] {
+			a.fault("call %s, which %s, has %d of %s; the provider charged %d", r.ID, o.call.fate, n, meter, want[meter])
+		}
+	}
+	for meter, n := range want {
+		if _, known := last.reported[meter]; !known && len(last.estimated) == 0 && n != 0 {
+			a.fault("call %s, which %s, has no %s; the provider charged %d", r.ID, o.call.fate, meter, n)
+		}
+	}
+	for meter, n := range last.estimated {
+		truth := int64(0)
+		switch {
+		case e == nil:
+		case meter == "input":
+			truth = e.charged.prompt()
+		default:
+			truth = e.charged.output + e.charged.reasoning
+		}
+		a.deviation(r.End, o.call, meter).add(n, truth)
+	}
+}
+
+func (a *audit) deviation(end string, c *mixedCall, meter string) *deviation {
+	kind := end
+	if c.fate == fateQuiet && end == "ok" {
+		kind = "ok, without usage"
+	}
+	if meter == "output" && end != "lost" {
+		kind += ", " + c.api
+		if c.stream {
+			kind += " streamed"
+		}
+	}
+	kind = meter + ": " + kind
+	if a.estimates[kind] == nil {
+		a.estimates[kind] = &deviation{}
+	}
+	return a.estimates[kind]
+}
+
+// money works out what the attempt costs: from the provider's book where it was reported, else from what is on record.
+func (a *audit) money(r *mixedRecord, last mixedAttempt, e *bookEntry) {
+	used := last.used()
+	if len(used) == 0 {
+		if r.Cost == nil || !r.Cost.IsZero() {
+			a.fault("call %s used nothing and costs %v", r.ID, r.Cost)
+		}
+		return
+	}
+	if last.provider == "free" {
+		a.unpriced++
+		if r.Cost != nil {
+			a.fault("call %s costs %v, and nobody knows the price", r.ID, r.Cost)
+		}
+		return
+	}
+	if len(last.estimated) == 0 && e != nil {
+		used = e.charged.byMeter()
+	}
+	want := mixedCost(last.provider, used)
+	if r.Cost == nil || !r.Cost.Equal(want) || r.Currency != "EUR" {
+		a.fault("call %s of %s with %v costs %v %s, want %s EUR", r.ID, last.provider, used, r.Cost, r.Currency, want)
+		return
+	}
+	a.bill, a.due = a.bill.Add(*r.Cost), a.due.Add(want)
+}
+
+func (a *audit) sums() {
+	if !maps.Equal(a.recorded, a.said) {
+		a.fault("on record are %v tokens, the providers say %v", a.recorded, a.said)
+	}
+	if !a.bill.Equal(a.due) {
+		a.fault("the bill is %s EUR, by the prices it is %s", a.bill, a.due)
+	}
+}
+
+// budgets compares counters with the ledger.
+func (a *audit) budgets(g *gateway, ids map[string]string) {
+	money, requests, tokens := decimal.Zero, int64(0), int64(0)
+	for _, r := range a.records {
+		if r.End == "refused" {
+			continue
+		}
+		requests++
+		last, ok := r.last()
+		if !ok {
+			continue
+		}
+		for _, n := range last.used() {
+			tokens += n
+		}
+		if last.provider != "free" && r.Cost != nil {
+			money = money.Add(r.Cost.RoundCeil(9)) // as documented
+		}
+	}
+	for name, want := range map[string]decimal.Decimal{"money": money, "requests": decimal.NewFromInt(requests), "tokens": decimal.NewFromInt(tokens)} {
+		var c object
+		g.eventually("a counter with nothing reserved", waitLong, func() bool {
+			c = g.counter(ids[name])
+			return c["reserved"] == "0"
+		})
+		if got := decimal.RequireFromString(c["spent"].(string)); !got.Equal(want) {
+			a.fault("budget %s has spent %s, the ledger's sum is %s", name, got, want)
+		}
+		a.t.Logf("budget %s: spent %v, of which %v by %v calls beyond what was reserved; the ledger's sum is %s", name, c["spent"], c["overrun"], c["overruns"], want)
+	}
+}
+
+func (a *audit) table() string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "calls made\t%d\non record\t%d\nnever decided, not on record\t%d\nanswered attempts beside the charged one\t%d\n", len(a.outcomes), len(a.records), a.undecided, a.beyond)
+	for _, end := range slices.Sorted(maps.Keys(a.ends)) {
+		fmt.Fprintf(w, "ended as %s\t%d\n", end, a.ends[end])
+	}
+	for _, meter := range slices.Sorted(maps.Keys(a.recorded)) {
+		fmt.Fprintf(w, "reported %s\t%d\tproviders' books\t%d\n", meter, a.recorded[meter], a.said[meter])
+	}
+	fmt.Fprintf(w, "bill, EUR\t%s\tby books and prices\t%s\tof unknown cost\t%d\n", a.bill, a.due, a.unpriced)
+	for _, kind := range slices.Sorted(maps.Keys(a.estimates)) {
+		d := a.estimates[kind]
+		fmt.Fprintf(w, "estimated %s\t%d readings\t%d\tproviders' books\t%d\t%+.0f %%\teach %.2f to %.2f times\n", kind, d.readings, d.estimated, d.charged, 100*float64(d.estimated-d.charged)/float64(max(1, d.charged)), d.low, d.high)
+	}
+	for what, n := range a.faults {
+		fmt.Fprintf(w, "%d times\t%s\n", n, what)
+	}
+	w.Flush()
+	return out.String()
+}
+
+func (a *audit) refusals() {
+	n := map[string]int{}
+	for _, o := range a.outcomes {
+		if o.status == 402 || o.status == 429 {
+			n[o.ended.Format(time.TimeOnly)+fmt.Sprint(" ", o.gateway.data, o.status, o.code)]++
+		}
+	}
+	for _, k := range slices.Sorted(maps.Keys(n)) {
+		a.t.Log(k, n[k])
+	}
+}
