@@ -91,7 +91,7 @@ func TestAnExhaustedBudgetRefusesInWordsThatHelp(t *testing.T) {
 	} {
 		g, _ := budgetGateway(t, nil, c.budget)
 		body := `{"model":"small","max_tokens":100}`
-		decisionOf(t, g.chat(body).last())
+		g.decisionOf(g.chat(body).last())
 		answer := g.chat(body).last().GetImmediateResponse()
 		if answer == nil || int(answer.GetStatus().GetCode()) != c.status {
 			t.Fatalf("%s: the answer is %v", name, answer)
@@ -115,7 +115,7 @@ func TestReservationsTravelInTheDecision(t *testing.T) {
 	users.Each, users.Window = logos.EachEndUser, logos.WindowDay
 	soft := &logos.Budget{Unit: logos.UnitTokens, Limit: decimal.NewFromInt(1)}
 	g, _ := budgetGateway(t, nil, money, users, soft)
-	d, _ := decisionOf(t, g.chat(`{"model":"small","max_tokens":100,"user":"ann","n":2}`).last())
+	d, _ := g.decisionOf(g.chat(`{"model":"small","max_tokens":100,"user":"ann","n":2}`).last())
 	day, _ := logos.WindowDay.Bounds(now, nil)
 	want := []logos.Reservation{
 		{Budget: 1, Unit: logos.UnitMoney, Currency: "EUR", Amount: 200_000_000, Hard: true, Targets: 0b11},
@@ -138,7 +138,7 @@ func TestReservationsTravelInTheDecision(t *testing.T) {
 func TestABudgetChoosesWhatItCanPay(t *testing.T) {
 	t.Parallel()
 	g, _ := budgetGateway(t, nil, hard(logos.UnitMoney, "0.06"))
-	d, _ := decisionOf(t, g.chat(`{"model":"small","max_tokens":100}`).last())
+	d, _ := g.decisionOf(g.chat(`{"model":"small","max_tokens":100}`).last())
 	if len(d.Targets) != 1 || d.Targets[0].Provider != 2 || d.Reservations[0].Amount != 50_000_000 {
 		t.Errorf("it goes to %+v and holds %+v", d.Targets, d.Reservations)
 	}
@@ -151,7 +151,7 @@ func TestWhatHasNoPriceIsLeftOut(t *testing.T) {
 	t.Parallel()
 	unpriced := func(r *logos.Resources) { r.Prices = r.Prices[:2] }
 	g, _ := budgetGateway(t, unpriced, hard(logos.UnitMoney, "5"))
-	d, _ := decisionOf(t, g.chat(`{"model":"small","max_tokens":100}`).last())
+	d, _ := g.decisionOf(g.chat(`{"model":"small","max_tokens":100}`).last())
 	if len(d.Targets) != 1 || d.Targets[0].Provider != 1 || d.Candidates[1].Excluded != "no_price" || d.Candidates[1].What != "budget 1" {
 		t.Errorf("it goes to %+v: %+v", d.Targets, d.Candidates)
 	}
@@ -168,7 +168,7 @@ func TestABudgetLowersMaxTokens(t *testing.T) {
 	money.ClampMaxTokens = true
 	g, _ := budgetGateway(t, nil, money)
 	answer := g.chat(`{"model":"small"}`).last()
-	d, _ := decisionOf(t, answer)
+	d, _ := g.decisionOf(answer)
 	fields := answer.GetDynamicMetadata().GetFields()[extproc.Namespace].GetStructValue().GetFields()
 	if d.ClampedTo != 50 || d.Reservations[0].Amount != 50_000_000 {
 		t.Errorf("the limit is %d, reserved is %+v", d.ClampedTo, d.Reservations)
@@ -190,7 +190,7 @@ func TestARefusedIntentHoldsNothing(t *testing.T) {
 		}
 	}
 	g.intents.err = nil
-	decisionOf(t, g.chat(`{"model":"small"}`).last())
+	g.decisionOf(g.chat(`{"model":"small"}`).last())
 }
 
 func TestAnExplanationHoldsNothing(t *testing.T) {
@@ -202,7 +202,7 @@ func TestAnExplanationHoldsNothing(t *testing.T) {
 			t.Fatalf("explained is %+v (%v)", d, err)
 		}
 	}
-	decisionOf(t, g.chat(`{"model":"small"}`).last())
+	g.decisionOf(g.chat(`{"model":"small"}`).last())
 }
 
 func presentKey(t testing.TB, g *gateway) *logos.APIKey {
@@ -218,7 +218,7 @@ func TestWhatPassesThroughIsCountedOrRefused(t *testing.T) {
 	t.Parallel()
 	header := []string{"x-logos-proxy", "1", "x-logos-provider", "one"}
 	g, _ := budgetGateway(t, nil, hard(logos.UnitRequests, "1"))
-	if d, _ := decisionOf(t, g.chat(`{"model":"small"}`, header...).last()); d == nil || len(d.Reservations) != 1 || d.Refusal != "" {
+	if d, _ := g.decisionOf(g.chat(`{"model":"small"}`, header...).last()); d == nil || len(d.Reservations) != 1 || d.Refusal != "" {
 		t.Fatalf("the decision is %+v", d)
 	}
 	if got := g.chat(`{"model":"small"}`, header...).last().GetImmediateResponse().GetStatus().GetCode(); got != 429 {

@@ -2,7 +2,6 @@ package extproc
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -259,7 +258,7 @@ func (c *call) decision(parsed *dialect.Request, model string, bodyBytes int64) 
 
 // send notes the intent and tells Envoy what to do. Without a plan, attempts go to the targets in their order.
 func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*extprocv3.ProcessingResponse, error) {
-	encoded, err := json.Marshal(d)
+	encoded, settling, err := d.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode the decision: %w", err)
 	}
@@ -275,7 +274,7 @@ func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*
 	if sent := c.server.cfg.Sent; sent != nil {
 		sent(c.id, d)
 	}
-	return c.dispatch(d, encoded, rewrites, plan)
+	return c.dispatch(d, settling, rewrites, plan)
 }
 
 // clip cuts a text to at most n bytes of valid UTF-8.

@@ -34,16 +34,21 @@ func (v *evaluation) ResolveName(name string) (any, bool) {
 	case !ok:
 		return nil, false
 	case i < numCall:
-		if v.values[i] == nil {
-			v.values[i] = v.callValue(i)
-		}
-		return v.values[i], true
+		return v.call(i), true
 	case i < numConfigured && v.facts != nil:
 		return v.facts.values[i-numCall], true
 	case i >= numConfigured && v.live != nil:
 		return v.live.value(i), true
 	}
 	return nil, false
+}
+
+// call returns the value of a variable of request or caller.
+func (v *evaluation) call(i int) ref.Val {
+	if v.values[i] == nil {
+		v.values[i] = v.callValue(i)
+	}
+	return v.values[i]
 }
 
 // Parent returns nil.
@@ -237,7 +242,10 @@ func (v *evaluation) close() {
 func (v *evaluation) prepare(x *expression, base int) {
 	for i := range x.atoms {
 		a := &x.atoms[i]
-		if a.scope == scopeCall {
+		switch {
+		case a.glance != nil:
+			v.known[base+i] = v.glance(a.glance)
+		case a.scope == scopeCall:
 			v.known[base+i] = v.run(a)
 		}
 		if a.compare != nil {
