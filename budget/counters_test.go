@@ -139,6 +139,35 @@ func TestAnOutageSpendsTheLeaseAndNoMore(t *testing.T) {
 	}
 }
 
+// TestWheneverTheDatabaseGoesAwayTheShareIsAMinutesDemand: not only just after it was renewed.
+func TestWheneverTheDatabaseGoesAwayTheShareIsAMinutesDemand(t *testing.T) {
+	t.Parallel()
+	clock := &clock{at: noon}
+	store := newLedger(clock, 1_000_000)
+	r := &replica{t: t, id: "g", store: store, clock: clock, index: NewIndex([]*logos.Budget{tokenBudget(1_000_000)})}
+	r.start()
+	spent, leases := int64(0), 0
+	for second := range 180 { // demand of a hundred tokens a second
+		for i := range 10 {
+			if !r.try(fmt.Sprint(second, " ", i), 10) {
+				t.Fatal("a call is refused with most of the budget left")
+			}
+		}
+		spent += 100
+		if second == 60 {
+			leases = store.leases
+		}
+		if _, granted := store.total(); second > 60 && granted-spent < 58*100 { // demand is an average
+			t.Fatalf("after %d s %d more are granted than are used", second, granted-spent)
+		}
+		clock.advance(time.Second)
+		r.lease(t.Context(), true)
+	}
+	if n := store.leases - leases; n > 20 {
+		t.Errorf("for that the database was asked %d times in two minutes", n)
+	}
+}
+
 func TestIdleSharesReturn(t *testing.T) {
 	t.Parallel()
 	clock := &clock{at: noon}

@@ -17,6 +17,8 @@ const (
 	maxBatch   = 500 // counters in one transaction
 	// leaseTimeout bounds a transaction; calls wait for it no longer than Options.AskWait.
 	leaseTimeout = 3 * time.Second
+	// outage is for how long present demand should find enough in a share, whenever the database goes away.
+	outage = time.Minute
 )
 
 // A round is one transaction of leases, for those who wait for it.
@@ -221,7 +223,12 @@ func (x *counter) due(now time.Time, lease time.Duration, closed bool) bool {
 	case now.Sub(x.leasedAt) > lease/4:
 		return true
 	}
-	return free > 2*slack || free < slack/4
+	return free > 2*slack || free < max(slack/4, min(slack-slack/5, x.demand(outage)))
+}
+
+// demand is what a time of present demand uses.
+func (x *counter) demand(d time.Duration) int64 {
+	return int64(min(x.rate*d.Seconds(), math.MaxInt64/4))
 }
 
 // measure brings the rate of demand up to date.
@@ -236,8 +243,8 @@ func (x *counter) measure(now time.Time) {
 }
 
 // slack returns how much more than open calls hold a counter should have, so that the next calls, also of an
-// outage of the database, need not ask: what a minute of present demand uses, at most a fair part of what is
-// left. One that is idle gives all of it back.
+// outage of the database, need not ask: what somewhat more than a minute of present demand uses, so that it need not be
+// renewed all the time to be a minute's, and at most a fair part of what is left. One that is idle gives all of it back.
 func (x *counter) slack(now time.Time, closed bool) int64 {
 	if closed || now.Sub(x.active) > idleAfter || x.ended(now) {
 		return 0
@@ -245,8 +252,8 @@ func (x *counter) slack(now time.Time, closed bool) int64 {
 	want := saturate(min(x.last, math.MaxInt64/64), 4)
 	if x.parallel {
 		want = max(want, x.reserved/2)
-	} else if minute := x.rate * time.Minute.Seconds(); minute > float64(want) {
-		want = int64(min(minute, math.MaxInt64/4))
+	} else {
+		want = max(want, x.demand(outage+outage/4))
 	}
 	spare := max(0, x.granted-x.settled-x.reserved)
 	want = min(want, satAdd(x.free, spare)/int64(2*max(1, x.live)))

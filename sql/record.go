@@ -38,14 +38,12 @@ func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatc
 // that the calls have spent of: what is settled, and its version.
 func (s *Store) SettleCalls(ctx context.Context, gateway string, b logos.LogBatch) (shares []logos.Share, err error) {
 	var ids map[series]int64
+	var spent []logos.Spending
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		q := db.New(tx)
 		if len(b.Calls) > 0 {
-			fresh, spent, err := insertCalls(ctx, q, gateway, b.Calls)
-			if err != nil {
-				return err
-			}
-			if shares, err = settle(ctx, q, gateway, spent); err != nil {
+			var fresh tally
+			if fresh, spent, err = insertCalls(ctx, q, gateway, b.Calls); err != nil {
 				return err
 			}
 			if ids, err = s.series.find(ctx, tx, fresh); err != nil {
@@ -70,7 +68,12 @@ func (s *Store) SettleCalls(ctx context.Context, gateway string, b logos.LogBatc
 				return err
 			}
 		}
-		return noteKeyUse(ctx, q, b.Calls) // last, so that others wait for these rows as briefly as can be
+		// These last, so that others wait for their rows as briefly as can be: leases of all gateways, for which calls
+		// wait, and changes of keys.
+		if shares, err = settle(ctx, q, gateway, spent); err != nil {
+			return err
+		}
+		return noteKeyUse(ctx, q, b.Calls)
 	})
 	if err != nil {
 		s.series.forget() // they may be those of a database that was there before
