@@ -249,7 +249,7 @@ func (x *counter) slack(now time.Time, closed bool) int64 {
 	if closed || now.Sub(x.active) > idleAfter || x.ended(now) {
 		return 0
 	}
-	want := saturate(min(x.last, math.MaxInt64/64), 4)
+	want := max(saturate(min(x.last, math.MaxInt64/64), 4), x.need) // as many again as wait, of whom a start has many
 	if x.parallel {
 		want = max(want, x.reserved/2)
 	} else {

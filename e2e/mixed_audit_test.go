@@ -97,27 +97,20 @@ func (r *mixedRecord) add(number int, provider, meter string, n int64, estimated
 	}
 }
 
-// last is the attempt that is charged, if any is.
-func (r *mixedRecord) last() (a mixedAttempt, ok bool) {
-	if len(r.attempts) == 0 {
-		return a, false
-	}
-	return r.attempts[len(r.attempts)-1], true
-}
-
 // An audit compares what is on record with what callers and providers know.
 type audit struct {
 	t        *testing.T
 	book     *mixedBook
 	outcomes []*outcome
-	killed   []killing
-	records  []*mixedRecord
+	troubles
+	records []*mixedRecord
 
 	ends           map[string]int
 	recorded, said map[string]int64 // reported tokens by meter, as recorded and as the providers' books have them
 	bill, due      decimal.Decimal
 	unpriced       int
 	undecided      int
+	turnedAway     int // by budgets that are not reached, or since all that could serve are failing
 	beyond         int // attempts that were answered and are not the charged one
 	estimates      map[string]*deviation
 	faults         map[string]int // by what they are
@@ -173,7 +166,7 @@ func (a *audit) run() {
 		case r == nil && o.id == "":
 			a.fault("call %d, which %s, is not on record: %+v", o.call.n, o.call.fate, o)
 		case r == nil:
-			a.fault("call %s, which %s, had status %d and is not on record", o.id, o.call.fate, o.status)
+			a.fault("call %s, which %s, had status %d, %s, and is not on record", o.id, o.call.fate, o.status, o.code)
 		case o.id != "" && o.id != r.ID:
 			a.fault("call %d is %s to the caller and %s on record", o.call.n, o.id, r.ID)
 		default:
@@ -183,6 +176,11 @@ func (a *audit) run() {
 	for session, r := range bySession {
 		a.fault("call %s is on record, and nobody made it: %q", r.ID, session)
 	}
+	// A gateway that has just started has leased nothing yet, and waits no longer than 200 ms for the database.
+	if a.turnedAway*50 > len(a.outcomes) {
+		a.fault("%d calls were refused", a.turnedAway)
+	}
+	a.estimated()
 	a.sums()
 }
 
@@ -198,11 +196,22 @@ func (a *audit) one(o *outcome, r *mixedRecord) {
 	c := o.call
 	a.ends[r.End]++
 	want := expectedEnd[c.fate]
-	if want == "" {
+	switch {
+	case want == "":
 		want = "ok"
+	case c.fate == fateCut && !c.stream:
+		want = "upstream_error" // nothing of it has reached the caller
 	}
 	lost := r.End == "lost" && a.mayBeLost(o, r)
-	if r.End != want && !lost && !o.disturbed() {
+	// By a budget of which nothing is leased yet, or since both providers fail too often.
+	turnedAway := r.End == "refused" && slices.Contains([]string{"budget_exceeded", "rate_limit_exceeded", "no_deployment"}, o.code)
+	if turnedAway {
+		a.turnedAway++
+		if o.code != "no_deployment" && o.ended.After(a.outage) && o.ended.Before(a.outageIsOver) {
+			a.fault("call %s was refused by a budget in the outage", r.ID)
+		}
+	}
+	if r.End != want && !lost && !o.disturbed() && !turnedAway {
 		a.fault("call %s, which %s (%s, streamed %t), ended as %s with status %d; the caller saw %d, complete %t, code %s, %v", r.ID, c.fate, c.api, c.stream, r.End, r.Status, o.status, o.complete, o.code, o.ended.Format(time.TimeOnly))
 	}
 	if o.complete && o.status == 200 && r.End != "ok" && !lost && c.fate != fateErrs {
@@ -212,28 +221,29 @@ func (a *audit) one(o *outcome, r *mixedRecord) {
 	if len(entries) > len(r.attempts) && r.End != "lost" {
 		a.fault("call %s, which %s, has %d attempts, and providers saw %d", r.ID, c.fate, len(r.attempts), len(entries))
 	}
-	last, charged := r.last()
-	if !charged {
-		if r.Cost == nil || !r.Cost.IsZero() {
-			a.fault("call %s has no attempt and costs %v", r.ID, r.Cost)
-		}
-		return
-	}
-	for _, attempt := range r.attempts[:len(r.attempts)-1] {
-		if len(attempt.used()) > 0 {
-			a.fault("call %s, which %s, has meters of an attempt that failed", r.ID, c.fate)
-		}
-	}
-	var e *bookEntry
-	for i, entry := range entries {
-		if entry.provider == last.provider && i == len(entries)-1 {
-			e = entry
-		} else if entry.answered {
+	seen := match(r, entries)
+	for i, attempt := range r.attempts {
+		switch e := seen[i]; {
+		case i == len(r.attempts)-1, len(attempt.used()) > 0 && e != nil && e.taken:
+			a.tokens(o, r, attempt, e, i == len(r.attempts)-1)
+		case len(attempt.used()) > 0:
+			a.fault("call %s, which %s, has meters %v of an attempt that failed", r.ID, c.fate, attempt.used())
+		case e != nil && e.taken:
 			a.beyond++
 		}
 	}
-	a.tokens(o, r, last, e)
-	a.money(r, last, e)
+	a.money(r, seen)
+}
+
+// match finds for each attempt what its provider knows of it; nil: nothing.
+func match(r *mixedRecord, entries []*bookEntry) []*bookEntry {
+	out := make([]*bookEntry, len(r.attempts))
+	for i, attempt := range r.attempts {
+		if at := slices.IndexFunc(entries, func(e *bookEntry) bool { return e.provider == attempt.provider }); at >= 0 {
+			out[i], entries = entries[at], entries[at+1:]
+		}
+	}
+	return out
 }
 
 // mayBeLost says whether the Envoy of a call was killed while it was under way, or as it had just ended.
@@ -244,24 +254,24 @@ func (a *audit) mayBeLost(o *outcome, r *mixedRecord) bool {
 }
 
 // tokens compares reported meters with the book, and estimates with what it would have been.
-func (a *audit) tokens(o *outcome, r *mixedRecord, last mixedAttempt, e *bookEntry) {
+func (a *audit) tokens(o *outcome, r *mixedRecord, attempt mixedAttempt, e *bookEntry, last bool) {
 	switch {
-	case e == nil || !e.answered:
-		if len(last.reported) > 0 {
-			a.fault("call %s, which %s, has meters %v, and no provider answered it", r.ID, o.call.fate, last.reported)
+	case e == nil || !e.taken:
+		if len(attempt.reported) > 0 {
+			a.fault("call %s, which %s, has meters %v, and no provider took it", r.ID, o.call.fate, attempt.reported)
 		}
-	case len(last.estimated) == 0 && len(last.reported) == 0:
+	case len(attempt.estimated) == 0 && len(attempt.reported) == 0:
 		a.fault("call %s, which %s, was charged %+v, and nothing is on record", r.ID, o.call.fate, e.charged)
-	case len(last.estimated) == 0 && !e.told:
-		a.fault("call %s, which %s, has reported meters %v, and no usage was sent", r.ID, o.call.fate, last.reported)
-	case len(last.estimated) > 0 && r.End != "lost" && (o.sawUsage || e.told && r.End == "ok"):
-		a.fault("call %s, which %s, has estimates %v, and usage was sent", r.ID, o.call.fate, last.estimated)
+	case len(attempt.estimated) == 0 && !e.told:
+		a.fault("call %s, which %s, has reported meters %v, and no usage was sent", r.ID, o.call.fate, attempt.reported)
+	case len(attempt.estimated) > 0 && last && r.End != "lost" && (o.sawUsage || e.told && r.End == "ok"):
+		a.fault("call %s, which %s, has estimates %v, and usage was sent", r.ID, o.call.fate, attempt.estimated)
 	}
 	var want map[string]int64
-	if e != nil && e.answered {
+	if e != nil && e.taken {
 		want = e.charged.byMeter()
 	}
-	for meter, n := range last.reported {
+	for meter, n := range attempt.reported {
 		a.recorded[meter] += n
 		a.said[meter] += want[meter]
 		if n != want[meter] {
@@ -269,66 +279,100 @@ func (a *audit) tokens(o *outcome, r *mixedRecord, last mixedAttempt, e *bookEnt
 		}
 	}
 	for meter, n := range want {
-		if _, known := last.reported[meter]; !known && len(last.estimated) == 0 && n != 0 {
+		if _, known := attempt.reported[meter]; !known && len(attempt.estimated) == 0 && n != 0 {
 			a.fault("call %s, which %s, has no %s; the provider charged %d", r.ID, o.call.fate, meter, n)
 		}
 	}
-	for meter, n := range last.estimated {
-		truth := int64(0)
-		switch {
-		case e == nil:
-		case meter == "input":
-			truth = e.charged.prompt()
-		default:
-			truth = e.charged.output + e.charged.reasoning
+	for meter, n := range attempt.estimated {
+		charged := want["output"] + want["reasoning"]
+		if meter == "input" {
+			charged = want["input"] + want["cached_input"] + want["cache_write"] + want["cache_write_1h"]
 		}
-		a.deviation(r.End, o.call, meter).add(n, truth)
+		a.deviation(r, o.call, meter, e).add(n, charged)
 	}
 }
 
-func (a *audit) deviation(end string, c *mixedCall, meter string) *deviation {
-	kind := end
-	if c.fate == fateQuiet && end == "ok" {
-		kind = "ok, without usage"
+// What estimates are of.
+const (
+	ofPrompts  = "prompts"
+	ofUntaken  = "prompts that no provider had yet"
+	ofBroken   = "answers that broke off"
+	ofThinking = "answers that broke off, after reasoning that nobody sees"
+	ofWhole    = "whole answers without usage"
+	ofUnseen   = "answers of which nobody has seen anything"
+)
+
+// deviation returns where an estimate counts.
+func (a *audit) deviation(r *mixedRecord, c *mixedCall, meter string, e *bookEntry) *deviation {
+	kind := ofBroken
+	switch {
+	case meter == "input" && (e == nil || !e.taken):
+		kind = ofUntaken
+	case meter == "input":
+		kind = ofPrompts
+	case r.End == "lost", e == nil, r.End != "ok" && !c.stream, c.fate == fateLeft, c.fate == fateLeftBegun, c.fate == fateSilent:
+		kind = ofUnseen
+	case r.End == "ok":
+		kind = ofWhole
+	case c.api != "messages" && c.thinks():
+		kind = ofThinking
 	}
-	if meter == "output" && end != "lost" {
-		kind += ", " + c.api
-		if c.stream {
-			kind += " streamed"
-		}
-	}
-	kind = meter + ": " + kind
 	if a.estimates[kind] == nil {
 		a.estimates[kind] = &deviation{}
 	}
 	return a.estimates[kind]
 }
 
-// money works out what the attempt costs: from the provider's book where it was reported, else from what is on record.
-func (a *audit) money(r *mixedRecord, last mixedAttempt, e *bookEntry) {
-	used := last.used()
-	if len(used) == 0 {
-		if r.Cost == nil || !r.Cost.IsZero() {
-			a.fault("call %s used nothing and costs %v", r.ID, r.Cost)
+// money works out what the attempts cost: from the provider's book where it was reported, else from what is on record.
+func (a *audit) money(r *mixedRecord, seen []*bookEntry) {
+	want, known := decimal.Zero, true
+	for i, attempt := range r.attempts {
+		used := attempt.used()
+		switch {
+		case len(used) == 0:
+			continue
+		case attempt.provider == "free":
+			known = false
+			continue
+		case len(attempt.estimated) == 0 && seen[i] != nil:
+			used = seen[i].charged.byMeter()
 		}
-		return
+		want = want.Add(mixedCost(attempt.provider, used))
 	}
-	if last.provider == "free" {
+	switch {
+	case !known:
 		a.unpriced++
 		if r.Cost != nil {
 			a.fault("call %s costs %v, and nobody knows the price", r.ID, r.Cost)
 		}
-		return
+	case r.Cost == nil || !r.Cost.Equal(want) || !want.IsZero() && r.Currency != "EUR":
+		a.fault("call %s costs %v %s, want %s EUR", r.ID, r.Cost, r.Currency, want)
+	default:
+		a.bill, a.due = a.bill.Add(*r.Cost), a.due.Add(want)
 	}
-	if len(last.estimated) == 0 && e != nil {
-		used = e.charged.byMeter()
+}
+
+// The error of estimates: of all of a kind together, and of each. What nobody sees, nobody can estimate: neither how far an
+// answer is that has not begun, nor reasoning. The first is 0 on record.
+var statedErrors = map[string]struct{ sum, low, high float64 }{
+	ofPrompts: {0.1, 0.5, 2},
+	ofBroken:  {0.3, 0.3, 4},
+}
+
+func (a *audit) estimated() {
+	for kind, stated := range statedErrors {
+		d := a.estimates[kind]
+		if d == nil {
+			a.fault("there are no estimates of %s", kind)
+			continue
+		}
+		if off := float64(d.estimated-d.charged) / float64(d.charged); off > stated.sum || off < -stated.sum || d.low < stated.low || d.high > stated.high {
+			a.fault("estimates of %s are off by %+.2f, each by %.2f to %.2f times", kind, off, d.low, d.high)
+		}
 	}
-	want := mixedCost(last.provider, used)
-	if r.Cost == nil || !r.Cost.Equal(want) || r.Currency != "EUR" {
-		a.fault("call %s of %s with %v costs %v %s, want %s EUR", r.ID, last.provider, used, r.Cost, r.Currency, want)
-		return
+	if d := a.estimates[ofUnseen]; d != nil && d.estimated > int64(d.readings)/10 {
+		a.fault("of %s there is %d on record", ofUnseen, d.estimated)
 	}
-	a.bill, a.due = a.bill.Add(*r.Cost), a.due.Add(want)
 }
 
 func (a *audit) sums() {
@@ -347,15 +391,15 @@ func (a *audit) budgets(g *gateway, ids map[string]string) {
 		if r.End == "refused" {
 			continue
 		}
-		requests++
-		last, ok := r.last()
-		if !ok {
-			continue
+		if len(r.attempts) > 0 {
+			requests++
 		}
-		for _, n := range last.used() {
-			tokens += n
+		for _, attempt := range r.attempts {
+			for _, n := range attempt.used() {
+				tokens += n
+			}
 		}
-		if last.provider != "free" && r.Cost != nil {
+		if r.Cost != nil {
 			money = money.Add(r.Cost.RoundCeil(9)) // as documented
 		}
 	}
@@ -375,7 +419,7 @@ func (a *audit) budgets(g *gateway, ids map[string]string) {
 func (a *audit) table() string {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "calls made\t%d\non record\t%d\nnever decided, not on record\t%d\nanswered attempts beside the charged one\t%d\n", len(a.outcomes), len(a.records), a.undecided, a.beyond)
+	fmt.Fprintf(w, "calls made\t%d\non record\t%d\nnever decided, not on record\t%d\nrefused, with no lease yet or no provider\t%d\nanswered attempts beside the charged one\t%d\n", len(a.outcomes), len(a.records), a.undecided, a.turnedAway, a.beyond)
 	for _, end := range slices.Sorted(maps.Keys(a.ends)) {
 		fmt.Fprintf(w, "ended as %s\t%d\n", end, a.ends[end])
 	}
@@ -392,16 +436,4 @@ func (a *audit) table() string {
 	}
 	w.Flush()
 	return out.String()
-}
-
-func (a *audit) refusals() {
-	n := map[string]int{}
-	for _, o := range a.outcomes {
-		if o.status == 402 || o.status == 429 {
-			n[o.ended.Format(time.TimeOnly)+fmt.Sprint(" ", o.gateway.data, o.status, o.code)]++
-		}
-	}
-	for _, k := range slices.Sorted(maps.Keys(n)) {
-		a.t.Log(k, n[k])
-	}
 }

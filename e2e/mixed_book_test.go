@@ -28,7 +28,7 @@ type bookEntry struct {
 	provider string
 	call     *mixedCall
 	charged  charges
-	answered bool // with a status of 200
+	taken    bool // it is charged for
 	told     bool // all of the usage
 	began    time.Time
 }
@@ -94,7 +94,7 @@ func (b *mixedBook) noted() {
 func (b *mixedBook) charge(e *bookEntry, t charges, told bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	e.charged, e.told, e.answered = t, told, true
+	e.charged, e.told, e.taken = t, told, true
 }
 
 // fails does what comes in the place of an answer, if anything does.
@@ -108,13 +108,14 @@ func (b *mixedBook) fails(e *bookEntry, first bool, before int, w http.ResponseW
 	case fate == fateReset && first && before == 0:
 		resets(nil, w, a)
 	case fate == fateSilent && first:
+		b.charge(e, e.call.promptOnly(), false)
 		b.untilGone(a)
 	case fate == fateEverywhere:
 		fails(500)(nil, w, a)
 	case fate == fateRejected:
 		fails(400)(nil, w, a)
 	case fate == fateLeft:
-		b.charge(e, charges{input: e.call.used.input, cached: e.call.used.cached, write: e.call.used.write, writeHour: e.call.used.writeHour}, false)
+		b.charge(e, e.call.promptOnly(), false)
 		b.callerLeaves(e.call, a)
 	default:
 		return false

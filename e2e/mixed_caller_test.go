@@ -21,19 +21,19 @@ type outcome struct {
 	id       string // empty: no header came
 	status   int    // 0: likewise
 	code     string // of an error
+	away     bool   // nobody was there to decide it
 	complete bool   // the whole answer came
 	sawUsage bool
+	text     string      // of an error
 	left     atomic.Bool // by its own will
 	ended    time.Time
 }
 
-// away says that nobody was there to decide the call.
-func (o *outcome) away() bool {
-	return o.status == http.StatusServiceUnavailable && o.code == "gateway_unavailable"
-}
+// undecided is what Envoy answers when nobody is there to decide a call.
+const undecided = "the gateway can't decide calls at the moment"
 
 // disturbed says that the call did not take its course, for a reason that lies in no provider.
-func (o *outcome) disturbed() bool { return o.away() || o.status == 0 && !o.left.Load() }
+func (o *outcome) disturbed() bool { return o.away || o.status == 0 && !o.left.Load() }
 
 // A mixedLoad makes the calls of the mix, in parallel and at a bounded rate.
 type mixedLoad struct {
@@ -130,6 +130,7 @@ func (l *mixedLoad) call(n int) *outcome {
 	}
 	text, err := io.ReadAll(resp.Body)
 	o.code = (&reply{body: text}).code()
+	o.away = o.status == http.StatusServiceUnavailable && (o.code == "gateway_starting" || bytes.Contains(text, []byte(undecided)))
 	o.complete = err == nil && json.Valid(text)
 	o.sawUsage = o.complete && o.status == http.StatusOK && c.fate != fateQuiet
 	return o
@@ -161,6 +162,7 @@ func (o *outcome) readEvents(body io.Reader) {
 		if strings.HasPrefix(line, "data:") {
 			seen++
 			_, told := c.sent(seen)
+			told = told && c.fate != fateErrs // its last event is none of the plan
 			o.sawUsage = o.sawUsage || told
 		}
 		if err != nil {

@@ -98,7 +98,11 @@ func planCall(seed uint64, n int) *mixedCall {
 		c.used.input += 1 + int64(len(word)/7)
 	}
 	c.used.input += 8
-	for range 3 + r.IntN(12) {
+	length := 3 + r.IntN(12)
+	if r.IntN(3) == 0 {
+		length *= 8
+	}
+	for range length {
 		c.text = append(c.text, words[r.IntN(len(words))])
 	}
 	c.charge(r)
@@ -120,6 +124,9 @@ func draw(r *rand.Rand, portions []portion) string {
 	return fateFine
 }
 
+// thinks says whether answers have reasoning that nobody sees before they end, and nobody can estimate.
+func (c *mixedCall) thinks() bool { return c.model == "w" }
+
 // charge divides the prompt, and counts the answer.
 func (c *mixedCall) charge(r *rand.Rand) {
 	u := &c.used
@@ -138,7 +145,7 @@ func (c *mixedCall) charge(r *rand.Rand) {
 	switch {
 	case c.api == "messages" && r.IntN(2) == 0:
 		u.write, u.writeHour = part(), part()
-	case c.api != "messages" && r.IntN(3) == 0:
+	case c.api != "messages" && c.thinks():
 		u.reasoning = r.Int64N(500)
 	}
 	if c.fate == fateHuge { // Envoy writes some of these as 1e+06
@@ -184,8 +191,15 @@ func (c *mixedCall) sent(events int) (charged charges, told bool) {
 	if told = c.fate != fateQuiet && events >= opening+len(c.text)+len(c.told()); told || c.fate == fateQuiet {
 		return charged, told
 	}
-	charged.output, charged.reasoning = int64(min(max(0, events-opening), len(c.text))), 0
+	charged.output = int64(min(max(0, events-opening), len(c.text))) // it has thought before it began to say anything
 	return charged, false
+}
+
+// promptOnly is what is charged where the answer has not begun.
+func (c *mixedCall) promptOnly() charges {
+	t := c.used
+	t.output, t.reasoning = 0, 0
+	return t
 }
 
 func (c *mixedCall) opening() []string {
@@ -269,16 +283,19 @@ func (c *mixedCall) usage() object {
 // answer is the whole answer of a call that is not streamed.
 func (c *mixedCall) answer() string {
 	text := strings.Join(c.text, " ")
-	o := object{"id": "a", "model": c.model}
+	o := object{"id": "chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT", "created": 1741569952, "model": c.model}
 	switch c.api {
 	case "chat":
-		o["choices"] = []object{{"index": 0, "finish_reason": "stop", "message": object{"role": "assistant", "content": text}}}
+		o["object"], o["service_tier"], o["system_fingerprint"] = "chat.completion", "default", "fp_3aa7262c27"
+		o["choices"] = []object{{"index": 0, "finish_reason": "stop", "logprobs": nil, "message": object{"role": "assistant", "content": text, "refusal": nil, "annotations": []object{}}}}
 	case "completions":
-		o["choices"] = []object{{"index": 0, "finish_reason": "stop", "text": text}}
+		o["object"] = "text_completion"
+		o["choices"] = []object{{"index": 0, "finish_reason": "stop", "logprobs": nil, "text": text}}
 	case "responses":
-		o["status"], o["output"] = "completed", []object{{"type": "message", "content": []object{{"type": "output_text", "text": text}}}}
+		o["object"], o["status"], o["instructions"], o["parallel_tool_calls"] = "response", "completed", nil, true
+		o["output"] = []object{{"type": "message", "id": "msg_67ccd2bf17f0819081ff3bb2cf6508e60bb6a6b452d3795b", "status": "completed", "role": "assistant", "content": []object{{"type": "output_text", "text": text, "annotations": []object{}}}}}
 	case "messages":
-		o["type"], o["content"] = "message", []object{{"type": "text", "text": text}}
+		o["type"], o["role"], o["stop_reason"], o["content"] = "message", "assistant", "end_turn", []object{{"type": "text", "text": text}}
 	case "embeddings":
 		o["data"] = []object{{"object": "embedding", "index": 0, "embedding": []float64{0.25, -0.5, 0.125}}}
 	}
