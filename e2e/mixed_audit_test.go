@@ -356,7 +356,7 @@ func (a *audit) money(r *mixedRecord, seen []*bookEntry) {
 // answer is that has not begun, nor reasoning. The first is 0 on record.
 var statedErrors = map[string]struct{ sum, low, high float64 }{
 	ofPrompts: {0.1, 0.5, 2},
-	ofBroken:  {0.3, 0.3, 4},
+	ofBroken:  {0.3, 0.4, 6},
 }
 
 func (a *audit) estimated() {
