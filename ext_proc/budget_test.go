@@ -83,11 +83,12 @@ func TestAnExhaustedBudgetRefusesInWordsThatHelp(t *testing.T) {
 		code, text string
 		retryAfter string
 		retry      string
+		limit      [3]string // limit, remaining and reset
 	}{
-		"money":    {money, 402, "budget_exceeded", `the budget "budget 1" allows 0.14 EUR a month; 0.04 EUR is left, and this call may use 0.1 EUR, until 2026-12-01 00:00:00 UTC.`, "561600", "false"},
-		"tokens":   {hard(logos.UnitTokens, "150"), 429, "rate_limit_exceeded", "150 tokens; ", "", "false"},
-		"requests": {daily, 429, "rate_limit_exceeded", "1 requests a day; all of them are taken, until 2026-11-25 00:00:00 UTC", "43200", "false"},
-		"parallel": {hard(logos.UnitParallel, "1"), 429, "rate_limit_exceeded", "1 calls at once", "1", ""},
+		"money":    {money, 402, "budget_exceeded", `the budget "budget 1" allows 0.14 EUR a month; 0.04 EUR is left, 0.1 EUR is held by calls under way, and this call may use 0.1 EUR, until 2026-12-01 00:00:00 UTC. Try again when`, "1", "false", [3]string{}},
+		"tokens":   {hard(logos.UnitTokens, "150"), 429, "rate_limit_exceeded", "150 tokens; 50 tokens is left, 100 tokens is held", "1", "", [3]string{"150", "50", ""}},
+		"requests": {daily, 429, "rate_limit_exceeded", "1 requests a day; all of them are taken, until 2026-11-25 00:00:00 UTC", "43200", "false", [3]string{"1", "0", "12h0m0s"}},
+		"parallel": {hard(logos.UnitParallel, "1"), 429, "rate_limit_exceeded", "1 calls at once", "1", "", [3]string{}},
 	} {
 		g, _ := budgetGateway(t, nil, c.budget)
 		body := `{"model":"small","max_tokens":100}`
@@ -105,6 +106,11 @@ func TestAnExhaustedBudgetRefusesInWordsThatHelp(t *testing.T) {
 		}
 		if headers["retry-after"] != c.retryAfter || headers["x-should-retry"] != c.retry {
 			t.Errorf("%s: the headers are %v", name, headers)
+		}
+		for i, what := range []string{"limit", "remaining", "reset"} {
+			if h := fmt.Sprintf("x-ratelimit-%s-%s", what, name); headers[h] != c.limit[i] {
+				t.Errorf("%s is %q, want %q", h, headers[h], c.limit[i])
+			}
 		}
 	}
 }

@@ -23,15 +23,16 @@ type call struct {
 	epoch    string
 	source   string // address of the caller, as Envoy knows it
 	now      time.Time
-	snapshot *Snapshot      // loaded once
-	config   *logos.Config  // the snapshot's
-	asker    *policy.Caller // for policies; nil: not asked for yet
-	seed     uint64         // of all chance; 0: by the call's id
-	explains bool           // the call is not made
-	proxied  *logos.Target  // of a pass-through call
-	spending *spending      // nil: no budget counts it
-	timeout  time.Duration  // of the whole call; 0: the route's
-	outcome  string         // for the metric
+	snapshot *Snapshot        // loaded once
+	config   *logos.Config    // the snapshot's
+	asker    *policy.Caller   // for policies; nil: not asked for yet
+	seed     uint64           // of all chance; 0: by the call's id
+	explains bool             // the call is not made
+	proxied  *logos.Target    // of a pass-through call
+	spending *spending        // nil: no budget counts it
+	content  *dialect.Content // of the body; nil: not read yet
+	timeout  time.Duration    // of the whole call; 0: the route's
+	outcome  string           // for the metric
 	// bodySeen says that the answer is to the body's message.
 	bodySeen bool
 }
