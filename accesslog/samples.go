@@ -10,7 +10,8 @@ import (
 
 // samples holds, for each deployment, how many bytes a token took lately where the provider reported its tokens:
 // an event of one provider is twice as long as another's, and one has a token where another has five. It is of this
-// process alone: until it has seen some calls, estimates are by rules of thumb.
+// process alone: until it has seen some calls, estimates are by rules of thumb, and so is the text of an answer that is
+// no stream, of which there is a whole or nothing.
 type samples map[sampleKey]*sample
 
 type sampleKey struct {
@@ -84,7 +85,9 @@ func (s samples) learn(c *logos.Call, a *logos.Attempt, stream bool, u *dialect.
 		}
 	}
 	x.prompts.add(c.Decision.BodyBytes, prompt)
-	x.answers.add(c.AnswerBytes, answer)
+	if stream {
+		x.answers.add(c.AnswerBytes, answer)
+	}
 }
 
 // estimate guesses what an attempt used of which so many bytes of an answer were seen.

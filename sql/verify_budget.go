@@ -38,14 +38,14 @@ var counterChecks = []check{
 			-- Counters are removed a month after their window, and those of an end user who was erased at once, whose calls name none then.
 			and (k.settled is not null or coalesce(u.window_end, 'infinity') > now() - interval '` + keptCounters + `' and not (each_key = '' and coalesce(b.each, '') <> ''))
 		order by budget_id, window_start, each_key`},
-	// Labels may have changed since, so what they select is not known any more. Tries of a provider are in no budget.
+	// Labels may have changed since, so what they select is not known any more. Tries of a provider, which are in no budget, are
+	// under no profile.
 	{"budget_missed", `select ` + callName + ` || ' should count for budget ' || b.id || ', and holds nothing of it'
 		from calls c join budgets b on b.deleted_at is null and b.call_labels = '{}' and c.revision >= b.revision
 			and (b.team_ids = '{}' or c.team_id = any (b.team_ids)) and (b.project_ids = '{}' or c.project_id = any (b.project_ids)) and (b.api_key_ids = '{}' or c.api_key_id = any (b.api_key_ids))
 			and (b.profile_ids = '{}' or c.profile_id = any (b.profile_ids)) and (b.end_users = '{}' or c.end_user = any (b.end_users))
-		where c.start_at >= greatest($1::timestamptz, $3::timestamptz) and c.start_at < least($2::timestamptz, $4::timestamptz) and c.start_at >= $5::timestamptz and c.end_reason <> 'refused'
-			and exists (select from jsonb_array_elements(c.decision->'tg') t where (b.model_ids = '{}' or (t->>'m')::bigint = any (b.model_ids)) and (b.provider_ids = '{}' or (t->>'p')::bigint = any (b.provider_ids))
-				and (c.api = '' or t ? 'd'))
+		where c.start_at >= greatest($1::timestamptz, $3::timestamptz) and c.start_at < least($2::timestamptz, $4::timestamptz) and c.start_at >= $5::timestamptz and c.end_reason <> 'refused' and c.profile_id is not null
+			and exists (select from jsonb_array_elements(c.decision->'tg') t where (b.model_ids = '{}' or (t->>'m')::bigint = any (b.model_ids)) and (b.provider_ids = '{}' or (t->>'p')::bigint = any (b.provider_ids)))
 			and not exists (select from jsonb_array_elements(c.decision->'bu') r where (r->>'b')::bigint = b.id)
 		order by c.start_at, c.call_id`},
 }

@@ -36,11 +36,15 @@ func budgetsOfEveryKind(t *testing.T, conn *pgx.Conn) (out []logos.Reservation) 
 	return out
 }
 
-// counted records a call of any kind that holds something of each budget, at some of its targets.
+// counted records a call of any kind that holds something of each budget, at some of its targets; of none, it is a try
+// of a provider.
 func (k *bookkeeper) counted(t *testing.T, s *store.Store, n int, b *billing.Book, held []logos.Reservation) *logos.Call {
 	t.Helper()
 	c := k.call(n)
 	c.Decision.Start, c.Decision.Revision = ledgerDay.Add(time.Duration(n)*time.Minute).UnixMicro(), 1
+	if held != nil {
+		c.Decision.Profile = 1
+	}
 	c.Decision.Targets = []logos.DecisionTarget{{Deployment: 1, Provider: 1, Cluster: "one"}, {Deployment: 2, Provider: 2, Cluster: "two"}}
 	for i := range c.Attempts {
 		a := &c.Attempts[i]
@@ -120,6 +124,7 @@ func TestVerifyLeavesOutWhatCannotBeKnown(t *testing.T) {
 	for n := range 20 {
 		k.counted(t, s, n, b, held)
 	}
+	k.counted(t, s, 21, b, nil)
 	verified(t, s)
 	exec(t, conn, `insert into budgets (name, unit, amount, "window", hard, revision) values ('later', 'requests', 1, 'total', true, 2)`)
 	exec(t, conn, `insert into budgets (name, unit, amount, "window", hard, revision, call_labels) values ('labelled', 'requests', 1, 'total', true, 0, '{"tier": "gold"}')`)
