@@ -204,7 +204,7 @@ func (a *audit) one(o *outcome, r *mixedRecord) {
 	}
 	lost := r.End == "lost" && a.mayBeLost(o, r)
 	// By a budget of which nothing is leased yet, or since both providers fail too often.
-	turnedAway := r.End == "refused" && slices.Contains([]string{"budget_exceeded", "rate_limit_exceeded", "no_deployment"}, o.code)
+	turnedAway := r.End == "refused" && slices.Contains([]string{"budget_exceeded", "rate_limit_exceeded", "budget_unavailable", "no_deployment"}, o.code)
 	if turnedAway {
 		a.turnedAway++
 		if o.code != "no_deployment" && o.ended.After(a.outage) && o.ended.Before(a.outageIsOver) {

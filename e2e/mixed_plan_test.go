@@ -75,8 +75,8 @@ func (t charges) byMeter() map[string]int64 {
 
 func (t charges) prompt() int64 { return t.input + t.cached + t.write + t.writeHour }
 
-// words make prompts and answers. A longer one is two tokens to the provider.
-var words = strings.Fields("the a of to course because explain matrix and if is each lecture student therefore in that we it number value question answer with for as proof program function time")
+// mixedWords make prompts and answers. A longer one is two tokens to the provider.
+var mixedWords = strings.Fields("the a of to course because explain matrix and if is each lecture student therefore in that we it number value question answer with for as proof program function time")
 
 func planCall(seed uint64, n int) *mixedCall {
 	r := rand.New(rand.NewPCG(seed, uint64(n)))
@@ -93,7 +93,7 @@ func planCall(seed uint64, n int) *mixedCall {
 	}
 	count := 20 + r.IntN(300)
 	for range count {
-		word := words[r.IntN(len(words))]
+		word := mixedWords[r.IntN(len(mixedWords))]
 		c.prompt += word + " "
 		c.used.input += 1 + int64(len(word)/7)
 	}
@@ -103,7 +103,7 @@ func planCall(seed uint64, n int) *mixedCall {
 		length *= 8
 	}
 	for range length {
-		c.text = append(c.text, words[r.IntN(len(words))])
+		c.text = append(c.text, mixedWords[r.IntN(len(mixedWords))])
 	}
 	c.charge(r)
 	c.breakAt = c.breaks(r)
