@@ -226,7 +226,7 @@ func (c *mixedCall) piece(i int, word string) string {
 	case "messages":
 		return named("content_block_delta", object{"type": "content_block_delta", "index": 0, "delta": object{"type": "text_delta", "text": " " + word}})
 	case "completions":
-		return data(object{"id": "cmpl-7iA7iJjj8V2zOkCGvWF2hAkWALjbo", "object": "text_completion", "created": 1690759702, "model": c.model, "choices": []object{{"text": " " + word, "index": 0, "logprobs": nil, "finish_reason": nil}}})
+		return sse(object{"id": "cmpl-7iA7iJjj8V2zOkCGvWF2hAkWALjbo", "object": "text_completion", "created": 1690759702, "model": c.model, "choices": []object{{"text": " " + word, "index": 0, "logprobs": nil, "finish_reason": nil}}})
 	}
 	return c.chunk(object{"content": " " + word}, nil)
 }
@@ -261,7 +261,7 @@ func (c *mixedCall) chunk(delta, usage object) string {
 	if usage != nil {
 		chunk["choices"], chunk["usage"] = []object{}, usage
 	}
-	return data(chunk)
+	return sse(chunk)
 }
 
 // usage says what is charged as the API's reference has it.
@@ -340,6 +340,6 @@ func encode(v any) []byte {
 	return encoded
 }
 
-func data(v any) string { return "data: " + string(encode(v)) + "\n\n" }
+func sse(v any) string { return "data: " + string(encode(v)) + "\n\n" }
 
-func named(name string, v any) string { return fmt.Sprintf("event: %s\n%s", name, data(v)) }
+func named(name string, v any) string { return fmt.Sprintf("event: %s\n%s", name, sse(v)) }
