@@ -24,7 +24,6 @@ type outcome struct {
 	away     bool   // nobody was there to decide it
 	complete bool   // the whole answer came
 	sawUsage bool
-	text     string      // of an error
 	left     atomic.Bool // by its own will
 	ended    time.Time
 }
