@@ -97,6 +97,11 @@ func (r *mixedRecord) add(number int, provider, meter string, n int64, estimated
 	}
 }
 
+// oneProvider says that no other one was tried.
+func (r *mixedRecord) oneProvider() bool {
+	return !slices.ContainsFunc(r.attempts, func(a mixedAttempt) bool { return a.provider != r.attempts[0].provider })
+}
+
 // An audit compares what is on record with what callers and providers know.
 type audit struct {
 	t        *testing.T
@@ -202,12 +207,13 @@ func (a *audit) one(o *outcome, r *mixedRecord) {
 	case c.fate == fateCut && !c.stream:
 		want = "upstream_error" // nothing of it has reached the caller
 	}
-	lost := r.End == "lost" && a.mayBeLost(o, r)
+	// An Envoy that is killed says nothing; one that ends as its supervisor is killed calls it a cancellation.
+	lost := (r.End == "lost" || r.End == "client_cancelled") && a.mayBeLost(o, r)
 	// By a budget of which nothing is leased yet, or since both providers fail too often.
-	turnedAway := r.End == "refused" && slices.Contains([]string{"budget_exceeded", "rate_limit_exceeded", "budget_unavailable", "no_deployment"}, o.code)
+	turnedAway := c.needsSecond() && r.End == "upstream_error" && r.oneProvider() || r.End == "refused" && slices.Contains([]string{"budget_exceeded", "rate_limit_exceeded", "budget_unavailable", "no_deployment"}, o.code)
 	if turnedAway {
 		a.turnedAway++
-		if o.code != "no_deployment" && o.ended.After(a.outage) && o.ended.Before(a.outageIsOver) {
+		if r.End == "refused" && o.code != "no_deployment" && o.ended.After(a.outage) && o.ended.Before(a.outageIsOver) {
 			a.fault("call %s was refused by a budget in the outage", r.ID)
 		}
 	}
@@ -284,6 +290,9 @@ func (a *audit) tokens(o *outcome, r *mixedRecord, attempt mixedAttempt, e *book
 		}
 	}
 	for meter, n := range attempt.estimated {
+		if o.call.fate == fateHuge {
+			continue // its counts have nothing to do with its texts
+		}
 		charged := want["output"] + want["reasoning"]
 		if meter == "input" {
 			charged = want["input"] + want["cached_input"] + want["cache_write"] + want["cache_write_1h"]

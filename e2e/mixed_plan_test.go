@@ -127,6 +127,9 @@ func draw(r *rand.Rand, portions []portion) string {
 // thinks says whether answers have reasoning that nobody sees before they end, and nobody can estimate.
 func (c *mixedCall) thinks() bool { return c.model == "w" }
 
+// needsSecond says that the first provider gives no answer.
+func (c *mixedCall) needsSecond() bool { return c.fate == fateFallback || c.fate == fateLimited }
+
 // charge divides the prompt, and counts the answer.
 func (c *mixedCall) charge(r *rand.Rand) {
 	u := &c.used
@@ -149,7 +152,7 @@ func (c *mixedCall) charge(r *rand.Rand) {
 		u.reasoning = r.Int64N(500)
 	}
 	if c.fate == fateHuge { // Envoy writes some of these as 1e+06
-		u.input, u.output = 100_000*(1+r.Int64N(40)), 1000*(1+r.Int64N(2000))
+		u.input, u.output = 100_000*(1+r.Int64N(15)), 1000*(1+r.Int64N(1000))
 	}
 }
 

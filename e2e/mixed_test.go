@@ -79,7 +79,7 @@ func TestTwentyThousandMixedCallsAreSettledOnceAsTheProvidersBooksSay(t *testing
 // startMixed starts two gateways on the first one's Postgres, with providers, models and prices.
 func startMixed(t *testing.T, book *mixedBook) []*gateway {
 	t.Helper()
-	env := map[string]string{"LOGOS_MASTER_KEY": testMasterKey, "LOGOS_FIRST_BYTE_TIMEOUT": "3s", "LOGOS_IDLE_TIMEOUT": "8s", "LOGOS_LOG_ROTATE_BYTES": "1048576"}
+	env := map[string]string{"LOGOS_MASTER_KEY": testMasterKey, "LOGOS_FIRST_BYTE_TIMEOUT": "5s", "LOGOS_IDLE_TIMEOUT": "12s", "LOGOS_LOG_ROTATE_BYTES": "1048576"}
 	first := start(t, env)
 	targets := make(map[string]target)
 	for _, name := range []string{"flaky", "steady", "free"} {
@@ -132,10 +132,10 @@ type troubles struct {
 // some streams are under way.
 func mixedFaults(l *mixedLoad) (had troubles) {
 	first, second := l.gateways[0], l.gateways[1]
-	envoy := func(g *gateway) func() {
+	envoy := func(g *gateway, kill func()) func() {
 		return func() {
 			had.killed = append(had.killed, killing{gateway: g, at: time.Now()})
-			g.killAndWait("envoy")
+			kill()
 		}
 	}
 	faults := []struct {
@@ -144,18 +144,19 @@ func mixedFaults(l *mixedLoad) (had troubles) {
 		do    func()
 	}{
 		{0.06, "serve of the first", func() { first.killAndWait("serve") }},
-		{0.18, "Envoy of the first", envoy(first)},
+		{0.18, "Envoy of the first", envoy(first, func() { first.killAndWait("envoy") })},
 		{0.30, "Postgres", func() { first.killAndWait("postgres") }},
 		{0.42, "serve of the second", func() { second.killAndWait("serve") }},
-		{0.54, "Envoy of the second", envoy(second)},
-		{0.66, "an outage of Postgres", func() {
+		{0.52, "Envoy of the second", envoy(second, func() { second.killAndWait("envoy") })},
+		{0.60, "up of the second, and its Envoy with it", envoy(second, second.killUp)},
+		{0.68, "an outage of Postgres", func() {
 			had.outage = time.Now()
 			outage(first)
 			had.outageIsOver = time.Now()
 		}},
 	}
 	for i, f := range faults {
-		first.eventually("so many calls", time.Minute, func() bool { return l.done.Load() >= int64(f.after*mixedCalls) })
+		first.eventually("so many calls", 2*time.Minute, func() bool { return l.done.Load() >= int64(f.after*mixedCalls) })
 		first.eventually("streams under way", time.Minute, func() bool { return l.book.holds() >= 4 })
 		begin, held, done := time.Now(), l.book.holds(), l.done.Load()
 		f.do()
@@ -163,6 +164,22 @@ func mixedFaults(l *mixedLoad) (had troubles) {
 		l.book.release(i == len(faults)-1)
 	}
 	return had
+}
+
+// killUp kills the supervisor, whose Envoy ends with it, and starts another one, which takes over the rest.
+func (g *gateway) killUp() {
+	g.t.Helper()
+	left := g.pids()
+	if err := g.cmd.Process.Kill(); err != nil {
+		g.t.Fatal(err)
+	}
+	<-g.exited
+	g.up()
+	g.eventually("new children", waitLong, func() bool {
+		now := g.pids()
+		return now["envoy"] != 0 && now["envoy"] != left["envoy"] && now["serve"] != 0 && now["serve"] != left["serve"]
+	})
+	g.waitReady()
 }
 
 // outage ends the Postgres of a gateway for a while. Its supervisor is stopped meanwhile, or would start it again.
