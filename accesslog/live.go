@@ -54,6 +54,7 @@ type Live struct {
 	tell  func(logos.AttemptSign)
 	log   *zap.Logger
 	files map[string]*liveFile // by epoch
+	told  map[string]bool      // paths of files that can't be opened or emptied, which is logged once
 	buf   []byte
 }
 
@@ -67,7 +68,7 @@ type liveFile struct {
 
 // NewLive makes a reader of the files in dir. tell must be quick; it is called by one goroutine.
 func NewLive(dir string, tell func(logos.AttemptSign), log *zap.Logger) *Live {
-	return &Live{dir: dir, tell: tell, log: log, files: make(map[string]*liveFile), buf: make([]byte, liveChunk)}
+	return &Live{dir: dir, tell: tell, log: log, files: make(map[string]*liveFile), told: make(map[string]bool), buf: make([]byte, liveChunk)}
 }
 
 // Run reads until ctx ends.
@@ -118,14 +119,26 @@ func (l *Live) discover(begun, now time.Time) {
 			l.remove(epoch, path)
 		case l.files[epoch] == nil:
 			l.open(epoch, path, info.ModTime().Before(begun))
+		case l.files[epoch].replaced(info):
+			l.forget(epoch)
+			l.open(epoch, path, false)
 		}
 	}
+}
+
+// replaced says whether somebody has put another file in the place of this one, or emptied it.
+func (f *liveFile) replaced(now os.FileInfo) bool {
+	is, err := f.file.Stat()
+	return err != nil || !os.SameFile(is, now) || now.Size() < f.offset
 }
 
 func (l *Live) open(epoch, path string, old bool) {
 	file, err := os.Open(path)
 	if err != nil {
-		l.log.Error("what attempts under way do can't be read", zap.String("epoch", epoch), zap.Error(err))
+		if !l.told[path] {
+			l.log.Error("what attempts under way do can't be read, and health does not learn of it", zap.String("epoch", epoch), zap.Error(err))
+		}
+		l.told[path] = true
 		return
 	}
 	f := &liveFile{path: path, file: file}
@@ -135,13 +148,21 @@ func (l *Live) open(epoch, path string, old bool) {
 	l.files[epoch] = f
 }
 
-func (l *Live) remove(epoch, path string) {
+func (l *Live) forget(epoch string) {
 	if f := l.files[epoch]; f != nil {
 		f.file.Close()
 		delete(l.files, epoch)
 	}
-	if err := os.Remove(path); err != nil {
+}
+
+func (l *Live) remove(epoch, path string) {
+	l.forget(epoch)
+	err := os.Remove(path)
+	if err != nil && !l.told[path] {
 		l.log.Warn("a file of an Envoy that is gone could not be removed", zap.String("epoch", epoch), zap.Error(err))
+	}
+	if l.told[path] = err != nil; err == nil {
+		delete(l.told, path)
 	}
 }
 
@@ -159,7 +180,10 @@ func (l *Live) read(f *liveFile) {
 		return
 	}
 	if err := os.Truncate(f.path, 0); err != nil { // Envoy appends, so it goes on at the beginning
-		l.log.Warn("a file of attempts under way could not be emptied", zap.Error(err))
+		if !l.told[f.path] {
+			l.log.Warn("a file of attempts under way could not be emptied, and grows", zap.String("path", f.path), zap.Error(err))
+		}
+		l.told[f.path] = true
 		return
 	}
 	f.offset, f.rest = 0, nil

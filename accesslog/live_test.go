@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/ls1intum/edutelligence/logos"
 )
@@ -115,5 +116,49 @@ func TestReadsNoOldSigns(t *testing.T) {
 	}
 	if signs != 0 || len(l.files) != 1 {
 		t.Errorf("%d signs from before are passed on, of %d files", signs, len(l.files))
+	}
+}
+
+// A file that somebody rotated away or emptied is read on, and trouble that lasts is told once, not each second.
+func TestFilesThatOthersTouchAreFollowed(t *testing.T) {
+	t.Parallel()
+	core, logged := observer.New(zap.WarnLevel)
+	dir, signs := t.TempDir(), 0
+	l := NewLive(dir, func(logos.AttemptSign) { signs++ }, zap.New(core))
+	defer l.close()
+	live, line := filepath.Join(dir, "live-e1.log"), signLineOf("UpstreamEnd", "")
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func() {
+		l.discover(time.Now().Add(-time.Hour), time.Now())
+		for _, f := range l.files {
+			l.read(f)
+		}
+	}
+	write("access-e1.log", "")
+	write("access-e2.log", "")
+	write("live-e1.log", line+line)
+	if err := os.Symlink(filepath.Join(dir, "nowhere"), filepath.Join(dir, "live-e2.log")); err != nil {
+		t.Fatal(err)
+	}
+	look()
+	if err := os.Rename(live, live+".1"); err != nil {
+		t.Fatal(err)
+	}
+	write("live-e1.log", line+line+line)
+	look()
+	write("live-e1.log", line) // emptied, and written to
+	for range 3 {
+		look()
+	}
+	if signs != 6 {
+		t.Errorf("%d signs were passed on, want 6", signs)
+	}
+	if logged.Len() != 1 {
+		t.Errorf("logged is %v", logged.All())
 	}
 }

@@ -404,21 +404,18 @@ func TestATeamOwnerTightensItsOwnAlone(t *testing.T) {
 		field  string
 	}{
 		{object{"level": "installation"}, 403, "policy.level"},
-		{object{"level": "team", "team": "B"}, 400, "policy.team"},
-		{object{"level": "team", "team_id": w.ids["B"]}, 400, "policy.team_id"},
+		{object{"level": "team", "team": "B"}, 403, "policy.level"},
+		{object{"level": "team", "team": "A"}, 403, "policy.level"},
+		{object{"level": "access_profile", "project": "a1", "access_profile": "a-profile"}, 403, "policy.level"},
 		{object{"level": "project", "project": "b1"}, 400, "policy.project"},
-		{object{"level": "access_profile", "access_profile_id": w.ids["b-profile"]}, 400, "policy.access_profile_id"},
-		{object{"level": "access_profile", "project": "b1", "access_profile": "b-profile"}, 400, "policy.project"},
 		{object{"level": "api_key", "api_key_id": w.ids["b-member-key"]}, 400, "policy.api_key_id"},
-		{object{"level": "team", "team": "A"}, 200, ""},
 		{object{"level": "project", "project": "a2"}, 200, ""},
-		{object{"level": "access_profile", "project": "a1", "access_profile": "a-profile"}, 200, ""},
 		{object{"level": "api_key", "api_key_id": w.ids["a-member-key"]}, 200, ""},
 		// What it may not see it can't name.
-		{object{"level": "team", "team": "A", "constraints": object{"deny": object{"models": []any{"b-model"}}}}, 400, "policy.constraints.deny.models[0]"},
-		{object{"level": "team", "team": "A", "constraints": object{"deny": object{"providers": []any{"b-provider"}}}}, 400, "policy.constraints.deny.providers[0]"},
-		{object{"level": "team", "team": "A", "constraints": object{"deny": object{"deployments": []any{object{"provider": "b-provider", "model": "b-model"}}}}}, 400, "policy.constraints.deny.deployments[0]"},
-		{object{"level": "team", "team": "A", "constraints": object{"deny": object{"models": []any{"a-model"}, "providers": []any{"a-provider"}, "deployments": []any{object{"provider": "a-provider", "model": "a-model"}}}}}, 200, ""},
+		{object{"level": "project", "project": "a1", "constraints": object{"deny": object{"models": []any{"b-model"}}}}, 400, "policy.constraints.deny.models[0]"},
+		{object{"level": "project", "project": "a1", "constraints": object{"deny": object{"providers": []any{"b-provider"}}}}, 400, "policy.constraints.deny.providers[0]"},
+		{object{"level": "project", "project": "a1", "constraints": object{"deny": object{"deployments": []any{object{"provider": "b-provider", "model": "b-model"}}}}}, 400, "policy.constraints.deny.deployments[0]"},
+		{object{"level": "project", "project": "a1", "constraints": object{"deny": object{"models": []any{"a-model"}, "providers": []any{"a-provider"}, "deployments": []any{object{"provider": "a-provider", "model": "a-model"}}}}}, 200, ""},
 	} {
 		c.policy["name"] = fmt.Sprintf("new-%d", w.serial.Add(1))
 		status, answer := owner.do("POST", "/admin/v1/policies", c.policy)
@@ -428,9 +425,12 @@ func TestATeamOwnerTightensItsOwnAlone(t *testing.T) {
 		refused(t, encode(t, c.policy), status, answer, c.status, "", c.field)
 	}
 	// What is above concerns it, and is not its to change.
-	for _, name := range []string{"installation-policy", "B-policy", "b-project-policy", "b-member-policy"} {
+	onProfile := w.root.make("policies", object{"name": "a-profile-policy", "level": "access_profile", "project": "a1", "access_profile": "a-profile"})
+	w.ids["a-profile-policy"] = onProfile["id"].(string)
+	binding := []string{"installation-policy", "A-policy", "a-profile-policy"}
+	for _, name := range append(binding, "B-policy", "b-project-policy", "b-member-policy") {
 		status, _ := owner.do("GET", at("policies", w.ids[name]), nil)
-		if seen := status == 200; seen != (name == "installation-policy") {
+		if seen := status == 200; seen != slices.Contains(binding, name) {
 			t.Errorf("reading %s answers %d", name, status)
 		}
 		for _, method := range []string{"PATCH", "DELETE"} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/api/adminv1"
@@ -28,6 +29,9 @@ var policies = resource[*adminv1.Policy]{
 			return nil, err
 		}
 		if p.Level, p.Owner, err = c.policyOwner(ctx, m, before); err != nil {
+			return nil, err
+		}
+		if err := c.roomForPolicy(ctx, p, before); err != nil {
 			return nil, err
 		}
 		return policyColumns(p)
@@ -64,6 +68,21 @@ func policyColumns(p *logos.Policy) (store.Columns, error) {
 	return columns, nil
 }
 
+// maxStanding is how many policies of one owner may apply to calls that do not name them: each takes its time of every
+// such call, and a line of its record.
+const maxStanding = 100
+
+func (c *change) roomForPolicy(ctx context.Context, p *logos.Policy, before *adminv1.Policy) error {
+	if p.OnRequest || before != nil && !before.GetOnRequest() {
+		return nil
+	}
+	n, err := c.StandingPolicies(ctx, p.Level, p.Owner)
+	if err == nil && n >= maxStanding {
+		err = logos.Errorf(logos.Conflict, "too_many_policies", "there are %d policies of this %s already, as many as may apply to calls that do not name them: put several into one, as its rules", n, strings.ReplaceAll(p.Level.String(), "_", " "))
+	}
+	return err
+}
+
 // problems says what is wrong with which fields of a policy, and where in expressions.
 func problems(found []policy.Problem) error {
 	out := make(fieldErrors, len(found))
@@ -94,10 +113,10 @@ func (c *change) policyOwner(ctx context.Context, m, before *adminv1.Policy) (le
 	if err := foreignOwner(level, m); err != nil {
 		return level, 0, err
 	}
+	if level != logos.LevelProject && level != logos.LevelAPIKey && c.scope != (store.Scope{}) {
+		return level, 0, &fieldError{"level", errNotTheirPolicy}
+	}
 	if level == logos.LevelInstallation {
-		if c.scope != (store.Scope{}) {
-			return level, 0, &fieldError{"level", errNotForTeams}
-		}
 		return level, 0, nil
 	}
 	owner, field, kept, err := c.ownerOf(ctx, level, m, before)
@@ -106,6 +125,9 @@ func (c *change) policyOwner(ctx context.Context, m, before *adminv1.Policy) (le
 	}
 	return level, owner, err
 }
+
+// errNotTheirPolicy refuses team owners what binds them: they may change no team and no access profile either.
+var errNotTheirPolicy = logos.Errorf(logos.Denied, "not_allowed", "policies of the installation, of teams and of access profiles are administrators': ask one, or choose the level project or api_key")
 
 // foreignOwner refuses to name an owner that a policy of this level has not.
 func foreignOwner(level logos.PolicyLevel, m *adminv1.Policy) error {

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -227,6 +228,27 @@ func TestVersionsOfAPolicyShowWhatItSaid(t *testing.T) {
 	}
 	status, answer := root.do("GET", "/admin/v1/policies/999/versions", nil)
 	refused(t, "versions of nothing", status, answer, 404, "NOT_FOUND", "")
+}
+
+func TestAnOwnerHasABoundedNumberOfStandingPolicies(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t)
+	g.setup()
+	a := g.as(g.root)
+	a.make("teams", object{"name": "red"})
+	a.make("teams", object{"name": "blue"})
+	policy := func(n int, team string, onRequest bool) object {
+		return object{"name": fmt.Sprint("p", n), "level": "team", "team": team, "on_request": onRequest}
+	}
+	for n := range 100 {
+		a.make("policies", policy(n, "red", false))
+	}
+	status, answer := a.do("POST", "/admin/v1/policies", policy(100, "red", false))
+	refused(t, "one more", status, answer, 409, "TOO_MANY_POLICIES", "")
+	named := a.make("policies", policy(100, "red", true))
+	a.make("policies", policy(100, "blue", false))
+	status, answer = a.do("PATCH", at("policies", named), object{"on_request": false})
+	refused(t, "one that need not be named any more", status, answer, 409, "TOO_MANY_POLICIES", "")
 }
 
 func TestAPolicyOfANewerGatewayIsNotChanged(t *testing.T) {

@@ -21,7 +21,7 @@ const ClusterHeader = "x-logos-cluster"
 
 // What an attempt with an answer tells the route's retry policy in headers that only [Lua] sets.
 const (
-	AgainHeader   = "x-logos-again"    // there is another attempt
+	AgainHeader   = "x-logos-again"    // there is another attempt, if the value is the mark
 	AgainInHeader = "x-logos-again-in" // after as many seconds
 )
 

@@ -9,7 +9,8 @@ local BETWEEN = "logos_between_attempts"
 local STATE = "logos.attempts"
 -- On a request, the cluster of the next attempt; each cluster takes it off.
 local CLUSTER = "x-logos-cluster"
--- On an answer, the route's retry policy obeys these two; the virtual host takes them off what callers get.
+-- On an answer, the route's retry policy obeys these two, if the first has the value MARK, which no provider knows;
+-- the virtual host takes them off what callers get.
 local AGAIN, AGAIN_IN = "x-logos-again", "x-logos-again-in"
 -- An error answer that is longer than this is passed on unread.
 local MAX_ERROR = 65536
@@ -174,7 +175,7 @@ local function after(handle, headers, kind)
   metadata, headers = handle:streamInfo():dynamicMetadata(), handle:headers()
   state.next = target
   metadata:set(STATE, "state", state)
-  headers:replace(AGAIN, "1")
+  headers:replace(AGAIN, MARK)
   headers:remove(AGAIN_IN)
   if wait > 0 then headers:replace(AGAIN_IN, tostring(wait / 1000)) end
   -- From a provider behind another Envoy: ours would make no other attempt.
@@ -196,7 +197,6 @@ end
 
 function envoy_on_response(handle)
   local headers = handle:headers()
-  headers:remove(AGAIN) -- a provider has no say in this
   local status = tonumber(headers:get(":status"))
   local kind = kind_of(status)
   if kind then

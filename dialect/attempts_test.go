@@ -45,7 +45,7 @@ func TestLuaUsesTheNamesThatOthersKnow(t *testing.T) {
 	for name, value := range map[string]string{
 		"BETWEEN": dialect.BetweenAttempts, "CLUSTER": dialect.ClusterHeader, "STATE": dialect.AttemptsNamespace,
 	} {
-		if !strings.Contains(dialect.Lua, fmt.Sprintf("local %s = %q", name, value)) {
+		if !strings.Contains(dialect.Lua("m"), fmt.Sprintf("local %s = %q", name, value)) {
 			t.Errorf("the script does not call %s %q", name, value)
 		}
 	}
@@ -54,7 +54,7 @@ func TestLuaUsesTheNamesThatOthersKnow(t *testing.T) {
 		fmt.Sprintf("local AGAIN, AGAIN_IN = %q, %q", dialect.AgainHeader, dialect.AgainInHeader),
 		fmt.Sprintf("decision[%q]", dialect.PlanKey), fmt.Sprintf("metadata:set(STATE, %q", dialect.AttemptsMade),
 	} {
-		if !strings.Contains(dialect.Lua, want) {
+		if !strings.Contains(dialect.Lua("m"), want) {
 			t.Errorf("the script has no %s", want)
 		}
 	}

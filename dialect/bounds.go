@@ -32,24 +32,33 @@ func (w *contentReader) mostTokens() int64 {
 
 // Bounds returns the most that a call of an API can use. body is what was scanned, and content what was read of it.
 func (r *Request) Bounds(api logos.API, body []byte, content *Content) Bounds {
-	b := Bounds{Input: content.MostTokens, Answers: 1, Tier: r.tier}
-	if r.content.count == len(r.content.list) { // there may be more than was read
-		b.Input = max(b.Input, int64(len(body))/leastTextBytes)
-	}
-	for i := range r.limits {
-		if l := &r.limits[i]; l.found && readsLimit(api, limitNames[i]) {
-			b.Output = max(b.Output, l.count)
-		}
-	}
-	if api == logos.APIChat || api == logos.APICompletions {
-		b.Answers = max(1, min(r.answers, 1<<20))
-	}
-	if api == logos.APICompletions { // each prompt of a list has answers of its own
-		b.Answers *= r.prompts(body)
-	}
+	b := Bounds{Input: content.MostTokens, Output: r.OutputLimit(api), Answers: r.AnswersOf(api, body), Tier: r.tier}
 	// The name may be written with escapes.
 	b.Caches = bytes.Contains(body, []byte("cache_control")) || bytes.Contains(body, []byte(`\u00`))
 	return b
+}
+
+// OutputLimit returns the most tokens that each answer may have, by what the API reads: the greatest of several
+// limits, since servers differ in which they obey. 0: none.
+func (r *Request) OutputLimit(api logos.API) (most int64) {
+	for i := range r.limits {
+		if l := &r.limits[i]; l.found && readsLimit(api, limitNames[i]) {
+			most = max(most, l.count)
+		}
+	}
+	return most
+}
+
+// AnswersOf returns how many answers are asked for. body is what was scanned.
+func (r *Request) AnswersOf(api logos.API, body []byte) int64 {
+	n := int64(1)
+	if api == logos.APIChat || api == logos.APICompletions {
+		n = max(1, min(r.answers, 1<<20))
+	}
+	if api == logos.APICompletions { // each prompt of a list has answers of its own
+		n *= r.prompts(body)
+	}
+	return n
 }
 
 // prompts counts the prompts of a request: the most that a field of it lists.

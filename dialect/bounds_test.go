@@ -36,7 +36,6 @@ func TestBoundsTakeTheMost(t *testing.T) {
 		{completions, `{"prompt":["a","b","c"],"max_tokens":5,"n":2,"best_of":4}`, 5, 12},
 		{completions, `{"prompt":[1,2,3],"max_tokens":5}`, 5, 1},
 		{completions, `{"prompt":[[1,2],[3]],"max_tokens":5}`, 5, 2},
-		{completions, `{"prompt":"a","prompt":["a","b"]}`, 0, 2},
 		{chat, `{"max_tokens":0,"n":-1}`, 0, 1},
 	} {
 		if got := boundsOf(t, c.api, c.body); got.Output != c.output || got.Answers != c.answers {
@@ -63,7 +62,7 @@ func TestInputIsBounded(t *testing.T) {
 		`{"response_format":{"json_schema":"` + text + `"}}`:                                                    int64(len(text)) / 2,
 		`{"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:` + text + `"}}]}]}`:             4096,
 		`{"messages":[{"content":[{"type":"file","file":{"file_data":"` + text + `"}}]}]}`:                      int64(len(text)) / 32,
-		`{` + strings.Repeat(`"prompt":"x",`, 9) + `"prompt":"` + text + `"}`:                                   int64(len(text)) / 2,
+		`{` + otherContent + `"messages":[{"role":"user","content":"` + text + `"}]}`:                           int64(len(text)) / 2,
 		`{"messages":[` + strings.TrimSuffix(strings.Repeat(`{"role":"user","content":"a"},`, 100), ",") + `]}`: 400,
 	} {
 		if got := boundsOf(t, logos.APIChat, body); got.Input < least || got.Input > 3*least+100 {

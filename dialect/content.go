@@ -13,6 +13,8 @@ type Content struct {
 	// Tokens estimates the length of the input: a token for each four bytes of text and of the tools, and some
 	// for each image, whose bytes say little.
 	Tokens int64
+	// Longest is the same of the longest of several prompts, of which each has a context of its own; 0: there is one.
+	Longest int64
 	// MostTokens bounds it from above.
 	MostTokens int64
 
@@ -54,9 +56,14 @@ func contentOf(key string) contentKind {
 	return 0
 }
 
-// contentFields are the fields of a request that hold its content: the first ones of each kind.
+// contentNames are all fields for which [contentOf] knows a kind.
+var contentNames = [...]string{
+	"messages", "input", "prompt", "system", "instructions", "tools", "functions", "response_format", "text", "output_format", "output_config",
+}
+
+// contentFields are the fields of a request that hold its content. None is there twice, so there is room for all.
 type contentFields struct {
-	list  [8]contentField
+	list  [len(contentNames)]contentField
 	count int
 }
 
@@ -66,10 +73,8 @@ type contentField struct {
 }
 
 func (f *contentFields) add(kind contentKind, at span) {
-	if kind != 0 && f.count < len(f.list) {
-		f.list[f.count] = contentField{at, kind}
-		f.count++
-	}
+	f.list[f.count] = contentField{at, kind}
+	f.count++
 }
 
 // Content reads what policies ask for. body is what was scanned.
@@ -81,7 +86,7 @@ func (r *Request) Content(body []byte) Content {
 		raw := body[f.start:f.end]
 		switch f.kind {
 		case promptField:
-			w.prompt("user")
+			w.promptList()
 		case systemField:
 			w.prompt("system")
 		case toolsField:
@@ -92,7 +97,7 @@ func (r *Request) Content(body []byte) Content {
 			w.format += int64(len(raw))
 		}
 	}
-	w.out.Tokens = (w.bytes+bytesPerToken-1)/bytesPerToken + w.images*tokensPerImage
+	w.out.Tokens = tokensOf(w.bytes) + w.images*tokensPerImage
 	w.out.MostTokens = w.mostTokens()
 	w.out.Images = w.images > 0
 	if w.bytes >= cacheableBytes {
@@ -137,6 +142,24 @@ func (w *contentReader) prompts() (n int64) {
 	})
 	return max(1, n)
 }
+
+// promptList reads a prompt, or a list of prompts: of texts, or of tokens as numbers.
+func (w *contentReader) promptList() {
+	if w.peek() != '[' {
+		w.prompt("user")
+		return
+	}
+	w.parts++
+	w.each(func() {
+		before, one := w.bytes, w.peek()
+		w.prompt("user")
+		if one == '"' || one == '[' {
+			w.out.Longest = max(w.out.Longest, tokensOf(w.bytes-before))
+		}
+	})
+}
+
+func tokensOf(bytes int64) int64 { return (bytes + bytesPerToken - 1) / bytesPerToken }
 
 // prompt reads a prompt: a text, a message, or a list of these.
 func (w *contentReader) prompt(role string) {
@@ -184,12 +207,18 @@ func (w *contentReader) says(role string) {
 func (w *contentReader) part(key string) {
 	switch w.peek() {
 	case '"':
-		raw, _, _ := w.str()
-		w.string(key, raw)
+		raw, escaped, _ := w.str()
+		w.string(key, raw, escaped)
 	case '[':
 		w.each(func() { w.part(key) })
 	case '{':
 		w.parts++
+		if key == "input" { // of a tool: whatever its names are, the model reads it
+			start := w.at
+			_ = w.value(2)
+			w.bytes += int64(w.at - start)
+			return
+		}
 		if key == "image_url" {
 			w.images++
 		}
@@ -203,10 +232,10 @@ func (w *contentReader) part(key string) {
 	}
 }
 
-func (w *contentReader) string(key string, raw []byte) {
+func (w *contentReader) string(key string, raw []byte, escaped bool) {
 	switch key {
 	case "type":
-		if t := string(raw); t == "image" || t == "input_image" {
+		if t := unquote(raw, escaped); t == "image" || t == "input_image" {
 			w.images++
 		}
 		return

@@ -50,6 +50,36 @@ func TestReadsWhatARequestSaysAndUses(t *testing.T) {
 	}
 }
 
+// otherContent is every field of content but the messages.
+const otherContent = `"input":"","prompt":"","system":"","instructions":"","tools":[],"functions":[],"response_format":{},"text":{},"output_format":{},"output_config":{},`
+
+// What stands behind many other fields, or is written in an unusual way, counts for policies like anything else.
+func TestNothingHidesContent(t *testing.T) {
+	t.Parallel()
+	long := strings.Repeat("a", 40_000)
+	for name, c := range map[string]struct {
+		body   string
+		tokens int64
+		images bool
+	}{
+		"behind all other fields": {`{` + otherContent + `"messages":[{"role":"user","content":"` + long + `"}]}`, 10_000, false},
+		"an image with escapes":   {`{"messages":[{"role":"user","content":[{"type":"im\u0061ge","source":{"data":"AA"}}]}]}`, 800, true},
+		"a tool's input":          {`{"messages":[{"role":"assistant","content":[{"type":"tool_use","input":{"url":"` + long + `"}}]}]}`, 10_000, false},
+	} {
+		if got := content(t, c.body); got.Tokens < c.tokens || got.Tokens > c.tokens+20 || got.Images != c.images {
+			t.Errorf("%s: %d tokens, images: %t", name, got.Tokens, got.Images)
+		}
+	}
+	for _, body := range []string{
+		`{"messages":[],"messages":[{"role":"user","content":"x"}]}`, `{"messages":[],"m\u0065ssages":[]}`, `{"Messages":[]}`, `{"messages":[],"meſſages":[]}`,
+		`{"max_tokens":1,"max_to\u212aens":9}`, `{"tools":[],"TOOLS":[]}`,
+	} {
+		if _, err := dialect.Scan([]byte(body)); err == nil {
+			t.Errorf("%s is taken, and decoders differ in what it says", body)
+		}
+	}
+}
+
 func TestReadsOfLongTextsTheEndsAlone(t *testing.T) {
 	t.Parallel()
 	got := content(t, `{"messages":[{"role":"user","content":"start`+strings.Repeat(`\n`, 50_000)+`end"}]}`)

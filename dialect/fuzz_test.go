@@ -27,6 +27,8 @@ func FuzzScan(f *testing.F) {
 	for _, b := range bodies {
 		f.Add([]byte(b))
 	}
+	f.Add([]byte(`{"Input":1}`))
+	f.Add([]byte(`{"uſer":"u"}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
 		got, err := dialect.Scan(body)
 		if err == nil && !json.Valid(body) {
@@ -160,7 +162,8 @@ func wellFormed(body []byte) (fields map[string]any, refuse string) {
 
 var known = []string{
 	"model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens", "safety_identifier", "user", "metadata",
-	"user_id", "stream_options", "include_usage",
+	"user_id", "stream_options", "include_usage", "n", "best_of", "service_tier", "messages", "input", "prompt", "system", "instructions", "tools",
+	"functions", "response_format", "text", "output_format", "output_config",
 }
 
 // namesIn lists the names in the outermost object, or in the object that one of its fields holds.

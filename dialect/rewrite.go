@@ -2,6 +2,7 @@ package dialect
 
 import (
 	_ "embed"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -13,10 +14,13 @@ type Rewrite struct {
 	Splices []Splice
 }
 
-// Lua is the source of the upstream Lua filter of all clusters. It applies the [Rewrite] that the decision
+// Lua returns the source of the upstream Lua filter of all clusters. It applies the [Rewrite] that the decision
 // holds for the target that [TargetHeader] names. An attempt without one is answered 503 in Envoy, so that
-// nothing goes to a provider unprepared. After an attempt that failed, it follows the decision's [Plan].
-var Lua = luaAttempts + luaRewrite
+// nothing goes to a provider unprepared. After an attempt that failed, it follows the decision's [Plan], and gives
+// [AgainHeader] the value mark, of letters and digits, that no provider knows.
+func Lua(mark string) string {
+	return fmt.Sprintf("local MARK = %q\n", mark) + luaAttempts + luaRewrite
+}
 
 //go:embed rewrite.lua
 var luaRewrite string

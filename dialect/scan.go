@@ -101,8 +101,11 @@ func Scan(body []byte) (Request, error) {
 			if likeKnown(key) {
 				return s.errorf("the field %.40q must be written in lower case", key)
 			}
-			known, err = false, s.value(1)
-			r.content.add(contentOf(key), span{at, s.at})
+			err = s.value(1)
+			kind := contentOf(key)
+			if known = kind != 0; known && !seen[key] {
+				r.content.add(kind, span{at, s.at})
+			}
 		}
 		if known && seen[key] {
 			return s.errorf("the field %q is there twice", key)
@@ -130,20 +133,16 @@ func Scan(body []byte) (Request, error) {
 }
 
 // likeKnown says whether a field's name differs from one that is read by case alone. Some providers'
-// decoders match names in any case, and would take it for that one.
+// decoders match names in any case, and would take it for that one. Unicode has small letters of its own for s and k.
 func likeKnown(key string) bool {
-	switch len(key) {
-	case len("n"), len("best_of"), len("service_tier"), len("user"), len("model"), len("stream"), len("metadata"), len("max_tokens"), len("stream_options"),
-		len("safety_identifier"), len("max_completion_tokens"):
-	default:
-		return false
-	}
-	for _, known := range []string{"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "safety_identifier", "user", "metadata", "n", "best_of", "service_tier"} {
-		if strings.EqualFold(key, known) {
-			return true
-		}
-	}
-	return false
+	plain := strings.IndexFunc(key, func(r rune) bool { return r >= 'A' && r <= 'Z' || r >= utf8.RuneSelf }) < 0
+	like := func(name string) bool { return strings.EqualFold(key, name) }
+	return !plain && (slices.ContainsFunc(knownNames[:], like) || slices.ContainsFunc(contentNames[:], like))
+}
+
+// knownNames are the fields that [Scan] reads itself.
+var knownNames = [...]string{
+	"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "safety_identifier", "user", "metadata", "n", "best_of", "service_tier",
 }
 
 // A scanner stands at a byte of the body.

@@ -96,6 +96,7 @@ func faults(t *testing.T) []fault {
 		{name: "a reset, then silence", providers: [][]act{{reset(), silence(t)}, {ok()}}, want: "200", attempts: []int{2, 1}, end: "ok"},
 		{name: "a malformed request", providers: [][]act{{status(400)}, {ok()}}, want: "400 some_code", attempts: []int{1, 0}, end: "rejected"},
 		{name: "a malformed request, with headers that are the gateway's", providers: [][]act{{status(400, "x-logos-again: 1", "x-logos-again-in: 1")}, {ok()}}, want: "400 some_code", attempts: []int{1, 0}, end: "rejected"},
+		{name: "an answer with headers that are the gateway's", providers: [][]act{{refusal(200, `{"choices":[],"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}`, "x-logos-again: 1", "x-logos-again-in: 1")}, {ok()}}, want: "200", attempts: []int{1, 0}, end: "ok", check: atOnce},
 		{name: "a refusal of the content", providers: [][]act{{refusal(400, refusedContent)}, {ok()}}, want: "400 content_filter", attempts: []int{1, 0}, end: "rejected"},
 		{name: "an unknown model", providers: [][]act{{status(404)}, {ok()}}, want: "404 some_code", attempts: []int{1, 0}, end: "rejected"},
 		{name: "too long for two of three windows", windows: []int64{8192, 8192, 128000}, providers: [][]act{{refusal(400, tooLongOpenAI)}, {ok()}, {ok()}}, want: "200", attempts: []int{1, 0, 1}, end: "ok", check: atOnce},

@@ -33,6 +33,8 @@ type call struct {
 	content  *dialect.Content // of the body; nil: not read yet
 	timeout  time.Duration    // of the whole call; 0: the route's
 	outcome  string           // for the metric
+	offered  []*logos.Target  // that failed or were slow, and that this call may try
+	claimed  []*logos.Target  // that no other call tries meanwhile
 	// bodySeen says that the answer is to the body's message.
 	bodySeen bool
 }
@@ -110,8 +112,8 @@ func (c *call) onBody(ctx context.Context, body []byte) (*extprocv3.ProcessingRe
 		return nil, false, c.tooLarge()
 	}
 	if c.proxied != nil {
-		answer, err := c.finishPassthrough(ctx, body)
-		return answer, false, err
+		d, rewrites, err := c.decideNaming(ctx, body)
+		return c.sendPassing(d, rewrites, err)
 	}
 	answer, err := c.byModel(ctx, body)
 	return answer, false, err
@@ -147,7 +149,7 @@ func (c *call) decide(ctx context.Context, body []byte) (*logos.Decision, logos.
 		return nil, none, nil, &refusal{decision: d, err: asRefusal(err)}
 	}
 	c.spends(d, &parsed, body)
-	choice, grant := c.within(ctx, func() policy.Choice { return c.choose(w, &parsed, body, name) })
+	choice, grant := c.within(ctx, func() policy.Choice { return c.chooses(w, &parsed, body, name) })
 	record(d, &choice, c.explains)
 	if len(choice.Targets) == 0 {
 		return nil, none, nil, &refusal{decision: d, err: c.noTarget(&choice, name)}
@@ -199,34 +201,41 @@ func (c *call) noTarget(choice *policy.Choice, name string) *logos.Error {
 		return logos.Errorf(logos.Denied, "model_not_allowed", "this key may use no model: connect one to its access profile")
 	case all(choice.Candidates, func(code string) bool { return code == policy.APINotServed }):
 		return logos.Errorf(logos.Invalid, "api_not_supported", "no deployment of %.256q serves the %s API: use another API or another model", name, c.route.API)
-	case all(choice.Candidates, func(code string) bool { return code == policy.ContextLength }):
+	case lasting(choice) && has(choice, policy.ContextLength) && !byPolicy(choice):
 		return logos.Errorf(logos.Invalid, "context_length_exceeded", "the request is too long for %.256q: %s. Shorten it, lower max_tokens, or use a model with a larger context window", name, choice.Explain())
-	case limited(choice.Candidates):
+	case limited(choice):
 		return logos.Errorf(logos.Exhausted, "rate_limited", "every provider of %.256q asks for a pause: %s. Try again a little later", name, choice.Explain())
-	case byPolicy(choice.Candidates):
+	case lasting(choice) && byPolicy(choice):
 		return logos.Errorf(logos.Denied, "policy_excludes_all", "policies leave no deployment for %.256q: %s", name, choice.Explain())
 	}
 	return logos.Errorf(logos.Unavailable, "no_deployment", "no deployment can serve %.256q: %s", name, choice.Explain())
 }
 
 // limited says whether all that could serve the call has been asked too much.
-func limited(candidates []logos.DecisionCandidate) (is bool) {
-	for i := range candidates {
-		x := &candidates[i]
+func limited(choice *policy.Choice) (is bool) {
+	for i, passing := range choice.Passing {
+		x := &choice.Candidates[i]
 		switch {
 		case x.Excluded == policy.Unhealthy && x.What == policy.RateLimited:
 			is = true
-		case policy.Passing(x.Excluded):
+		case passing:
 			return false
 		}
 	}
 	return is
 }
 
-// byPolicy says whether what policies demand is why nothing is left, and no time will change that.
-func byPolicy(candidates []logos.DecisionCandidate) bool {
-	by := func(x logos.DecisionCandidate) bool { return x.Policy != 0 }
-	return slices.ContainsFunc(candidates, by) && all(candidates, func(code string) bool { return !policy.Passing(code) })
+// lasting says whether no time will change that nothing is left.
+func lasting(choice *policy.Choice) bool { return !slices.Contains(choice.Passing, true) }
+
+// byPolicy says whether a policy excludes some candidate.
+func byPolicy(choice *policy.Choice) bool {
+	return slices.ContainsFunc(choice.Candidates, func(x logos.DecisionCandidate) bool { return x.Policy != 0 })
+}
+
+// has says whether some candidate is excluded for a reason.
+func has(choice *policy.Choice, reason string) bool {
+	return slices.ContainsFunc(choice.Candidates, func(x logos.DecisionCandidate) bool { return x.Excluded == reason })
 }
 
 // all says whether every candidate is excluded for such a reason; not where there is none.

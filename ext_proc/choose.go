@@ -2,8 +2,8 @@ package extproc
 
 import (
 	"maps"
+	"slices"
 	"strings"
-	"sync"
 
 	"github.com/ls1intum/edutelligence/logos"
 	"github.com/ls1intum/edutelligence/logos/dialect"
@@ -19,15 +19,10 @@ type wish struct {
 
 // wish finds out what a call names: a model, a policy, or any model at all.
 func (c *call) wish(name string) (w wish, err error) {
+	w.policy, err = c.namedPolicy()
 	switch {
-	case strings.EqualFold(c.policy, policy.Auto):
-		return w, nil
-	case c.policy != "":
-		if !c.snapshot.policies.Has(c.policy, c.asks(), c.profiles) {
-			return w, logos.Errorf(logos.NotFound, "policy_not_found", "there is no policy %.100q for this API key: leave out the header x-logos-policy, or name %q or a policy of the installation or of the key's team, project or profile", c.policy, policy.Auto)
-		}
-		w.policy = c.policy
-		return w, nil
+	case err != nil, c.policy != "":
+		return w, err
 	case name == "":
 		return w, logos.Errorf(logos.Invalid, "model_required", "the request names no model: set \"model\" to one that GET /v1/models lists, or to \"auto\"")
 	}
@@ -49,7 +44,19 @@ func (c *call) wish(name string) (w wish, err error) {
 	return w, c.modelDenied(name)
 }
 
-// asks tells policies who calls.
+// namedPolicy returns the policy that the header x-logos-policy names; empty: none.
+func (c *call) namedPolicy() (string, error) {
+	switch {
+	case c.policy == "", strings.EqualFold(c.policy, policy.Auto):
+		return "", nil
+	case !c.snapshot.policies.Has(c.policy, c.asks(), c.profiles):
+		return "", logos.Errorf(logos.NotFound, "policy_not_found", "there is no policy %.100q for this API key: leave out the header x-logos-policy, or name %q or a policy of the installation or of the key's team, project or profile", c.policy, policy.Auto)
+	}
+	return c.policy, nil
+}
+
+// asks tells policies who calls. A label of the team is not the project's to change, nor that of either the key's: else
+// whom a policy is about could leave it.
 func (c *call) asks() *policy.Caller {
 	if c.asker != nil {
 		return c.asker
@@ -57,10 +64,10 @@ func (c *call) asks() *policy.Caller {
 	k, p := c.key, c.project
 	a := &policy.Caller{
 		Team: p.TeamID, Project: p.ID, Key: k.ID, ProjectName: p.Name, KeyName: k.Name,
-		Labels: joined(p.Labels, k.Labels), HasEndUser: c.user != "",
+		Labels: joined(k.Labels, p.Labels), HasEndUser: c.user != "",
 	}
 	if t := c.config.Team(p.TeamID); t != nil {
-		a.TeamName, a.Labels = t.Name, joined(t.Labels, a.Labels)
+		a.TeamName, a.Labels = t.Name, joined(a.Labels, t.Labels)
 	}
 	if len(c.profiles) == 1 && (c.profile != "" || k.ProfileID != 0) {
 		a.Profile, a.ProfileName = c.profiles[0].ID, c.profiles[0].Name
@@ -82,17 +89,45 @@ func joined(a, b map[string]string) map[string]string {
 	return out
 }
 
+// chooses chooses targets, and claims those that are offered to one call alone. If another call was quicker, it
+// chooses anew, and finds them out of reach.
+func (c *call) chooses(w wish, parsed *dialect.Request, body []byte, name string) (choice policy.Choice) {
+	for range maxTries {
+		c.offered = c.offered[:0]
+		if choice = c.choose(w, parsed, body, name); c.claim(choice.Targets) {
+			break
+		}
+	}
+	return choice
+}
+
+// claim claims those of the targets that were offered. It is never asked by what is only explained.
+func (c *call) claim(targets []*logos.Target) bool {
+	for _, t := range targets {
+		if !slices.Contains(c.offered, t) || c.server.cfg.Claim == nil {
+			continue
+		}
+		if !c.server.cfg.Claim(t) {
+			return false
+		}
+		c.claimed = append(c.claimed, t)
+	}
+	return true
+}
+
 // choose asks the policies. What a prompt holds is read only where something depends on it.
 func (c *call) choose(w wish, parsed *dialect.Request, body []byte, name string) policy.Choice {
 	s := c.server
 	set := c.snapshot.policies
 	r := policy.Request{
-		API: c.route.API, Model: w.model, Scope: c.key.Models, Policy: w.policy, Name: name, Stream: parsed.Stream, MaxTokens: parsed.MaxTokens,
+		API: c.route.API, Model: w.model, Scope: c.key.Models, Policy: w.policy, Name: name, Stream: parsed.Stream,
+		MaxTokens: parsed.OutputLimit(c.route.API), Answers: parsed.AnswersOf(c.route.API, body),
 	}
 	live := policy.Live{Active: s.active, Inactive: s.cfg.Inactive, State: c.state(set != nil)}
 	if set == nil {
 		if w.model == nil || w.model.ContextWindow > 0 {
-			r.InputTokens = c.prompt(parsed, body).Tokens
+			content := c.prompt(parsed, body)
+			r.InputTokens, r.LongestInput = content.Tokens, content.Longest
 		}
 		return set.Choose(c.profiles, &r, &policy.Caller{}, live)
 	}
@@ -107,7 +142,7 @@ func (c *call) choose(w wish, parsed *dialect.Request, body []byte, name string)
 	r.Incumbent = s.incumbents.get(key)
 	choice := set.Choose(c.profiles, &r, caller, live)
 	if len(choice.Targets) > 0 && choice.Facts.Objective != 0 && choice.Facts.First == "" && !c.explains {
-		s.incumbents.set(key, r.Incumbent, choice.Targets[0].Deployment.ID)
+		s.incumbents.chosen(key, r.Incumbent, choice.Targets[0].Deployment.ID)
 	}
 	return choice
 }
@@ -123,7 +158,7 @@ func (c *call) prompt(parsed *dialect.Request, body []byte) *dialect.Content {
 
 // read takes what the prompt holds.
 func (c *call) read(r *policy.Request, content *dialect.Content) {
-	r.InputTokens, r.Tools, r.Images, r.JSONSchema = content.Tokens, content.Tools, content.Images, content.JSONSchema
+	r.InputTokens, r.LongestInput, r.Tools, r.Images, r.JSONSchema = content.Tokens, content.Longest, content.Tools, content.Images, content.JSONSchema
 	r.Signals = c.snapshot.signals.Extract(signals.Text{System: content.System, User: content.User})
 	if c.session != "" {
 		r.SessionHash = policy.Hash(logos.FormatID(c.project.ID) + " " + c.session)
@@ -137,7 +172,7 @@ func (c *call) read(r *policy.Request, content *dialect.Content) {
 
 // state returns what is known of targets, of budgets too. Prices and the expected lengths of answers serve policies alone.
 func (c *call) state(policies bool) func(*logos.Target, int64) policy.State {
-	measured, output := c.server.cfg.State, c.server.cfg.OutputTokens
+	measured, output := c.measured(), c.server.cfg.OutputTokens
 	if !policies && c.spending == nil {
 		return measured
 	}
@@ -162,34 +197,29 @@ func (c *call) state(policies bool) func(*logos.Target, int64) policy.State {
 	}
 }
 
+// measured returns what is known of targets, beside budgets.
+func (c *call) measured() func(*logos.Target, int64) policy.State {
+	ask, peek := c.server.cfg.State, c.server.cfg.Peek
+	if c.explains || ask == nil {
+		return peek
+	}
+	return func(t *logos.Target, inputTokens int64) policy.State {
+		if slices.Contains(c.claimed, t) {
+			return peek(t, inputTokens)
+		}
+		state := ask(t, inputTokens)
+		if state.Offered {
+			c.offered = append(c.offered, t)
+		}
+		return state
+	}
+}
+
 func (w *wish) modelID() logos.ModelID {
 	if w.model == nil {
 		return 0
 	}
 	return w.model.ID
-}
-
-// incumbents remembers what was chosen last for calls of one kind. There are no more of them than projects
-// times policies and models.
-type incumbents struct{ chosen sync.Map }
-
-type incumbentKey struct {
-	project logos.ProjectID
-	policy  string
-	model   logos.ModelID
-}
-
-func (i *incumbents) get(k incumbentKey) logos.DeploymentID {
-	if id, ok := i.chosen.Load(k); ok {
-		return id.(logos.DeploymentID)
-	}
-	return 0
-}
-
-func (i *incumbents) set(k incumbentKey, was, id logos.DeploymentID) {
-	if id != was {
-		i.chosen.Store(k, id)
-	}
 }
 
 // Each call carries its decision, so scores are recorded of the targets alone; the others follow from the figures.

@@ -58,14 +58,35 @@ func (c *call) explain(ctx context.Context, body []byte) (*logos.Decision, error
 	if err := c.resolveProfiles(); err != nil {
 		return nil, err
 	}
-	if c.route.API == logos.APINone {
+	passes := c.passesThrough()
+	if !passes && c.route.API == logos.APINone {
 		return nil, c.unknownPath()
 	}
-	if err := c.checkAPI(false); err != nil {
+	if err := c.checkAPI(passes); err != nil {
 		return nil, err
+	}
+	if c.contentLength > c.server.cfg.MaxBodyBytes {
+		return nil, c.tooLarge()
 	}
 	c.id = unsentID()
 	defer c.release()
+	if passes {
+		return c.explainPassing(ctx, body)
+	}
 	d, _, _, err := c.decide(ctx, body)
+	return d, err
+}
+
+// explainPassing decides a call that passes through, without credentials of the caller's own.
+func (c *call) explainPassing(ctx context.Context, body []byte) (*logos.Decision, error) {
+	reads, err := c.findProvider()
+	if err != nil {
+		return nil, err
+	}
+	if reads {
+		d, _, err := c.decideNaming(ctx, body)
+		return d, err
+	}
+	d, _, err := c.decidePassing(ctx, nil, "", c.contentLength)
 	return d, err
 }

@@ -30,20 +30,35 @@ func (c *call) passesThrough() bool {
 
 // startPassthrough finds the provider. It decides at once where the body need not be read.
 func (c *call) startPassthrough(ctx context.Context) (*extprocv3.ProcessingResponse, bool, error) {
+	reads, err := c.findProvider()
+	switch {
+	case err != nil:
+		return nil, false, err
+	case reads && !c.endStream:
+		return continueWithBody(), true, nil
+	}
+	d, rewrites, err := c.decidePassing(ctx, nil, "", max(0, c.contentLength))
+	return c.sendPassing(d, rewrites, err)
+}
+
+// findProvider finds the provider, and says whether the body must be read: it has to name a model that is allowed.
+func (c *call) findProvider() (reads bool, err error) {
 	profile, target, err := c.passthroughTarget()
+	if err != nil {
+		return false, err
+	}
+	c.profiles, c.proxied = []*logos.Access{profile}, target
+	if len(c.limit()) == 0 {
+		return false, nil
+	}
+	return true, c.allowNamedModels()
+}
+
+func (c *call) sendPassing(d *logos.Decision, rewrites []string, err error) (*extprocv3.ProcessingResponse, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	c.profiles, c.proxied = []*logos.Access{profile}, target
-	if len(c.limit()) > 0 {
-		if err := c.allowNamedModels(); err != nil {
-			return nil, false, err
-		}
-		if !c.endStream {
-			return continueWithBody(), true, nil
-		}
-	}
-	answer, err := c.sendPassthrough(ctx, nil, "", max(0, c.contentLength))
+	answer, err := c.send(d, rewrites, nil)
 	return answer, false, err
 }
 
@@ -88,7 +103,11 @@ func (c *call) passthroughTarget() (*logos.Access, *logos.Target, error) {
 	if !c.ownHeaders && found.Stored != nil {
 		target = found.Stored
 	}
-	if by, why := c.snapshot.policies.Passes(target.Provider, profile, &policy.Request{}, c.asks()); by != nil {
+	named, err := c.namedPolicy()
+	if err != nil {
+		return nil, nil, err
+	}
+	if by, why := c.snapshot.policies.Passes(target.Provider, profile, named, c.asks()); by != nil {
 		return nil, nil, logos.Errorf(logos.Denied, "policy_forbids_passthrough", "the policy %q lets no call pass through to %q: %s", by.Name, target.Provider.Name, why)
 	}
 	if !c.server.active(target.Cluster) {
@@ -109,22 +128,22 @@ func notReady(t *logos.Target, reason string) *logos.Error {
 	return logos.Errorf(logos.Unavailable, "no_deployment", "the provider %q %s", t.Provider.Name, why)
 }
 
-// finishPassthrough checks the model in the body.
-func (c *call) finishPassthrough(ctx context.Context, body []byte) (*extprocv3.ProcessingResponse, error) {
+// decideNaming checks the model in the body, and decides.
+func (c *call) decideNaming(ctx context.Context, body []byte) (*logos.Decision, []string, error) {
 	if len(body) == 0 {
-		return c.sendPassthrough(ctx, nil, "", 0)
+		return c.decidePassing(ctx, nil, "", 0)
 	}
 	parsed, err := dialect.Scan(body)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if parsed.Model == "" {
-		return nil, logos.Errorf(logos.Invalid, "model_required", "this key may use some models alone, so the body must name one as \"model\": %s", c.allowedModels())
+		return nil, nil, logos.Errorf(logos.Invalid, "model_required", "this key may use some models alone, so the body must name one as \"model\": %s", c.allowedModels())
 	}
 	if err := c.allowModel(parsed.Model); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return c.sendPassthrough(ctx, &parsed, parsed.Model, int64(len(body)))
+	return c.decidePassing(ctx, &parsed, parsed.Model, int64(len(body)))
 }
 
 // namesModels holds the segments after which a path names a model, as Azure's and Gemini's own paths do.
@@ -169,10 +188,11 @@ func (c *call) allowModel(name string) error {
 	return c.modelDenied(name)
 }
 
-func (c *call) sendPassthrough(ctx context.Context, parsed *dialect.Request, model string, bodyBytes int64) (*extprocv3.ProcessingResponse, error) {
+// decidePassing sends the call to the provider, and reserves what budgets hold for such calls.
+func (c *call) decidePassing(ctx context.Context, parsed *dialect.Request, model string, bodyBytes int64) (*logos.Decision, []string, error) {
 	path, err := dialect.PassthroughPath(c.proxied.Provider, c.path)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d := c.decision(parsed, model, bodyBytes)
 	d.Profile = c.profiles[0].ID
@@ -182,7 +202,7 @@ func (c *call) sendPassthrough(ctx context.Context, parsed *dialect.Request, mod
 	}
 	d.Targets = []logos.DecisionTarget{target}
 	if err := c.reservePassing(ctx, d); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return c.send(d, []string{dialect.Rewrite{Path: path, Host: c.proxied.Provider.Authority()}.Encode()}, nil)
+	return d, []string{dialect.Rewrite{Path: path, Host: c.proxied.Provider.Authority()}.Encode()}, nil
 }

@@ -75,6 +75,18 @@ func TestSendsCallsWherePoliciesAllow(t *testing.T) {
 	}
 }
 
+func TestALabelOfTheTeamIsNotTheKeysToChange(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, config(t, func(r *logos.Resources) {
+		r.Teams = []*logos.Team{{ID: 9, Name: "red", Labels: map[string]string{"data": "secret"}}}
+		r.Projects[0].Labels, r.APIKeys[0].Labels = map[string]string{"data": "open", "kind": "app"}, map[string]string{"data": "open", "kind": "toy"}
+		withPolicies(logos.Policy{ID: 1, When: `caller.labels.data == "secret" && caller.labels.kind == "app"`, Constraints: local.Constraints})(r)
+	}))
+	if d, _ := g.decisionOf(g.chat(`{"model":"small"}`).last()); len(d.Targets) != 1 || d.Targets[0].Deployment != 2 {
+		t.Errorf("it goes to %+v", d.Targets)
+	}
+}
+
 func TestSaysWhyPoliciesLeaveNothing(t *testing.T) {
 	closed := logos.Policy{ID: 1, Name: "odd", Rules: []logos.Rule{{Name: "x", Require: "no CEL"}}}
 	for name, c := range map[string]struct {
@@ -88,6 +100,9 @@ func TestSaysWhyPoliciesLeaveNothing(t *testing.T) {
 		"privacy":    {withPolicies(logos.Policy{ID: 1, Revision: 12, Constraints: logos.Constraints{MaxPrivacyZone: logos.ZoneLocal, Deny: logos.Targets{Providers: []logos.ProviderID{2}}}}), `{"model":"small"}`, nil, 403, "policy_excludes_all", "deployment 1: privacy_zone: anywhere > local (policy 1, revision 12, of the installation); deployment 2: access: on the deny list"},
 		"broken":     {withPolicies(closed), `{"model":"big"}`, nil, 403, "policy_excludes_all", "deployment 4: access: not on the allow list"},
 		"too long":   {func(r *logos.Resources) { r.Models[1].ContextWindow = 100 }, `{"model":"big","max_tokens":99,"messages":[{"role":"user","content":"one two three"}]}`, nil, 400, "context_length_exceeded", "103 tokens > 100"},
+		"a rule":     {withPolicies(logos.Policy{ID: 1, Rules: []logos.Rule{{Name: "r", Require: `candidate.zone == "eu_eu"`}}}), `{"model":"big"}`, nil, 403, "policy_excludes_all", "deployment 4: rule: r"},
+		"busy":       {withPolicies(logos.Policy{ID: 1, Rules: []logos.Rule{{Name: "r", Require: `candidate.load < 0.0`}}}), `{"model":"big"}`, nil, 503, "no_deployment", "deployment 4: rule: r"},
+		"no room":    {func(r *logos.Resources) { r.Models[0].ContextWindow = 100 }, `{"model":"small","max_tokens":99,"messages":[{"role":"user","content":"one two three"}]}`, nil, 400, "context_length_exceeded", "deployment 3: no_credential"},
 		"unknown":    {withPolicies(local), `{"model":"small"}`, []string{"x-logos-policy", "other"}, 404, "policy_not_found", `no policy "other"`},
 		"no model":   {withPolicies(local), `{"model":"nothing"}`, nil, 404, "model_not_found", "no model"},
 		"unhealthy":  {withPolicies(logos.Policy{ID: 1, Constraints: logos.Constraints{MaxFirstToken: 1}}), `{"model":"big"}`, nil, 0, "", ""},
@@ -110,6 +125,44 @@ func TestSaysWhyPoliciesLeaveNothing(t *testing.T) {
 // plain undoes the escapes of a JSON text that its reader would not see.
 func plain(body string) string {
 	return strings.NewReplacer(`\u003e`, ">", `\"`, `"`).Replace(body)
+}
+
+// What a call may cost is what its API reads of the request, for as many answers as it asks for.
+func TestTheExpectedCostIsThatOfAllAnswers(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, config(t, func(r *logos.Resources) {
+		withPolicies(logos.Policy{ID: 1, Objective: &logos.Objective{Cost: 1}})(r)
+		r.Prices = append(r.Prices, pricedAt(1, 2, logos.MeterInput, 0, now.AddDate(-1, 0, 0)), pricedAt(2, 2, logos.MeterOutput, 1000, now.AddDate(-1, 0, 0)))
+	}))
+	for body, want := range map[string]int64{
+		`{"model":"big","max_tokens":10}`:                                           10,
+		`{"model":"big","max_tokens":10,"n":3}`:                                     30,
+		`{"model":"big","max_tokens":1,"max_completion_tokens":100}`:                100,
+		`{"model":"big","max_output_tokens":1}`:                                     500, // this API has no such limit
+		`{"model":"big","max_tokens":100000000,"n":1000000000,"stop":["whatever"]}`: 500 << 20,
+	} {
+		if d, _ := g.decisionOf(g.chat(body).last()); d.Candidates[0].Output != want {
+			t.Errorf("%s: %d tokens are expected, want %d", body, d.Candidates[0].Output, want)
+		}
+	}
+}
+
+// Each of several prompts has a context of its own.
+func TestABatchOfPromptsFitsIfEachDoes(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, config(t, func(r *logos.Resources) { r.Models[1].ContextWindow = 100 }))
+	for body, want := range map[string]int{
+		`{"model":"big","input":[` + strings.Repeat(`"`+strings.Repeat("word ", 60)+`",`, 9) + `"x"]}`: 0,
+		`{"model":"big","input":[` + strings.Repeat(`[1,2,3,4,5,6,7,8,9],`, 40) + `[1]]}`:              0,
+		`{"model":"big","input":["x","` + strings.Repeat("word ", 100) + `"]}`:                         400,
+		`{"model":"big","input":[` + strings.TrimSuffix(strings.Repeat("1,", 101), ",") + `]}`:         400,
+		`{"model":"big","input":"` + strings.Repeat("word ", 100) + `"}`:                               400,
+	} {
+		answer := g.call("POST", "/v1/embeddings", body, "x-api-key", key).last().GetImmediateResponse()
+		if int(answer.GetStatus().GetCode()) != want {
+			t.Errorf("%.60s…: %v %s, want %d", body, answer.GetStatus(), answer.GetBody(), want)
+		}
+	}
 }
 
 func TestAPauseOfAllProvidersIsTheCallersToo(t *testing.T) {
@@ -142,6 +195,9 @@ func TestPoliciesCountForCallsThatPassThrough(t *testing.T) {
 		"zone":                     {local, 403},
 		"zone, not named":          {onRequest(local), 0},
 		"zone, not for such calls": {logos.Policy{ID: 1, When: `caller.project == "other"`, Constraints: local.Constraints}, 0},
+		"if the request is so":     {logos.Policy{ID: 1, When: `"secret" in request.keywords`, Constraints: local.Constraints}, 403},
+		"if both are so":           {logos.Policy{ID: 1, When: `request.stream && caller.project != "app"`, Constraints: local.Constraints}, 0},
+		"a rule, if it is so":      {logos.Policy{ID: 1, Rules: []logos.Rule{{Name: "r", When: "request.images", Require: `candidate.zone == "local"`}}}, 403},
 		"denied provider":          {logos.Policy{ID: 1, Constraints: logos.Constraints{Deny: logos.Targets{Providers: []logos.ProviderID{1}}}}, 403},
 		"allowed provider":         {logos.Policy{ID: 1, Constraints: logos.Constraints{Allow: logos.Targets{Providers: []logos.ProviderID{1}}}}, 0},
 		"allowed models":           {logos.Policy{ID: 1, Constraints: logos.Constraints{Allow: logos.Targets{Models: []logos.ModelID{1}}}}, 403},
@@ -157,6 +213,20 @@ func TestPoliciesCountForCallsThatPassThrough(t *testing.T) {
 				t.Errorf("the answer is %v %s, want %d", answer.GetStatus(), answer.GetBody(), c.status)
 			}
 		})
+	}
+}
+
+func TestACallThatPassesThroughIsUnderThePolicyThatItNames(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, config(t, withPolicies(onRequest(local))))
+	for _, c := range []struct {
+		provider, policy string
+		status           int
+	}{{"one", "stay-home", 403}, {"two", "stay-home", 0}, {"one", "auto", 0}, {"two", "no-such", 404}} {
+		answer := g.chat(`{"model":"small"}`, "x-logos-proxy", "1", "x-logos-provider", c.provider, "x-logos-policy", c.policy).last().GetImmediateResponse()
+		if int(answer.GetStatus().GetCode()) != c.status {
+			t.Errorf("to %s under %s: %v %s", c.provider, c.policy, answer.GetStatus(), answer.GetBody())
+		}
 	}
 }
 
@@ -180,6 +250,25 @@ func TestExplainsWhatACallWouldGet(t *testing.T) {
 	refused, err := g.server.Explain(t.Context(), extproc.ExplainRequest{Key: key, Path: chat, Body: []byte(`{"model":"none"}`)})
 	if err == nil || refused == nil || refused.Refusal != "model_not_found" {
 		t.Errorf("a call that would be refused gives %+v, %v", refused, err)
+	}
+}
+
+func TestExplainsWhatPassesThrough(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t, config(t, func(r *logos.Resources) {
+		r.Profiles[0].Models, r.Profiles[0].Grants = nil, r.Profiles[0].Grants[:1]
+	}))
+	made, _ := g.decisionOf(g.chat(`{"model":"x"}`).last())
+	if made == nil || made.Targets[0].Deployment != 0 {
+		t.Fatalf("the call is %+v", made)
+	}
+	made.BodyBytes = int64(len(`{"model":"x"}`)) // the call came without a content-length
+	explained, err := g.server.Explain(t.Context(), extproc.ExplainRequest{Key: presentKey(t, g), Path: chat, Body: []byte(`{"model":"x"}`)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(made, explained); diff != "" {
+		t.Errorf("the explanation is another decision (-made +explained):\n%s", diff)
 	}
 }
 

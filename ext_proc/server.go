@@ -46,6 +46,10 @@ type Config struct {
 	Inactive func(*logos.Target) string
 	// State returns what is measured of a target; nil: nothing is. It is asked for each candidate of each call.
 	State func(t *logos.Target, inputTokens int64) policy.State
+	// Peek is State for what is not sent, and for targets that were claimed; nil: State.
+	Peek func(t *logos.Target, inputTokens int64) policy.State
+	// Claim keeps a target that was offered for a call that has it among its targets; nil: it always may have it.
+	Claim func(*logos.Target) bool
 	// OutputTokens returns how long answers to a project's calls of a model are expected to be; nil or 0: not
 	// known.
 	OutputTokens func(logos.ProjectID, logos.ModelID) int64
@@ -85,6 +89,9 @@ func New(current func() *Snapshot, active func(cluster string) bool, intents Int
 	cfg.IdleTimeout = cmp.Or(cfg.IdleTimeout, 15*time.Minute)
 	if cfg.Inactive == nil {
 		cfg.Inactive = func(*logos.Target) string { return policy.NotActive }
+	}
+	if cfg.Peek == nil {
+		cfg.Peek = cfg.State
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now

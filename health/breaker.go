@@ -18,7 +18,7 @@ const (
 	maxBackOff = 4 * time.Second
 	// steadyFor is how long a breaker must have been closed before it opens for as short as the first time.
 	steadyFor = 30 * time.Second
-	// leaseFor is how long a decision has to make a call the probe that it was offered. It is many times what
+	// leaseFor is how long a decision has to make a call the probe that it took. It is many times what
 	// a decision takes; meanwhile no other call is offered it.
 	leaseFor = 20 * time.Millisecond
 	// A probe of a silent target costs a caller a long wait. So it is left to one of several calls, unless
@@ -41,7 +41,7 @@ type breaker struct {
 
 	silent bool         // what opened it was silence
 	reads  int          // decisions that would have considered it since
-	lease  time.Time    // until then a probe is offered to one decision
+	lease  time.Time    // until then a probe is one decision's
 	probe  logos.CallID // under way; empty: none
 
 	inRow, badAnswers int
@@ -160,10 +160,18 @@ func (b *breaker) open(now time.Time, why string, silent bool, wait time.Duratio
 
 // blocks returns why a call may not go through now; empty: it may.
 func (b *breaker) blocks(now time.Time) string {
+	if now.Before(b.lease) {
+		return b.reason
+	}
+	return b.waits(now)
+}
+
+// waits is blocks without regard to what another decision took a moment ago.
+func (b *breaker) waits(now time.Time) string {
 	switch {
 	case b.reason == "":
 		return ""
-	case now.Before(b.until), b.probe != "", now.Before(b.lease):
+	case now.Before(b.until), b.probe != "":
 		return b.reason
 	case b.silent && b.reads < silentProbeReads && now.Sub(b.opened) < silentProbeWait:
 		return b.reason
@@ -171,8 +179,8 @@ func (b *breaker) blocks(now time.Time) string {
 	return ""
 }
 
-// offer offers the probe to a decision. [breaker.blocks] was asked before.
-func (b *breaker) offer(now time.Time) {
+// take keeps the probe for a decision. [breaker.blocks] was asked before.
+func (b *breaker) take(now time.Time) {
 	if b.reason != "" {
 		b.lease = now.Add(leaseFor)
 	}

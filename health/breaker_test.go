@@ -162,7 +162,7 @@ func (c *crowd) decide(n int) {
 	if was.reason != "" && (c.now.Before(was.until) || c.probes > 0) {
 		c.Fatalf("a call goes through with %d probes under way, at %v: %+v", c.probes, c.now, was)
 	}
-	if c.b.offer(c.now); was.reason != "" && c.IntN(3) == 0 {
+	if c.b.take(c.now); was.reason != "" && c.IntN(3) == 0 {
 		return // another target was chosen
 	}
 	call := crowdCall{id: logos.CallID(fmt.Sprint(n)), started: c.now}

@@ -109,8 +109,18 @@ func newTarget(t *logos.Target, deployments map[logos.DeploymentID]*deployment, 
 }
 
 // State returns what is known of a target, for calls with that much input; 0: it is not known. One that fails
-// or is slow is offered now and then, to one decision, as one that is not: a call that is sent there then tells.
+// or is slow is offered now and then as one that is not: a call that is sent there then tells. The decision that
+// makes it a target has to [Monitor.Claim] it.
 func (m *Monitor) State(t *logos.Target, inputTokens int64) policy.State {
+	return m.state(t, inputTokens, (*target).judge)
+}
+
+// Peek returns what [Monitor.State] does, for what sends no call or has claimed the target.
+func (m *Monitor) Peek(t *logos.Target, inputTokens int64) policy.State {
+	return m.state(t, inputTokens, (*target).peek)
+}
+
+func (m *Monitor) state(t *logos.Target, inputTokens int64, judge func(*target, *policy.State, time.Time)) policy.State {
 	if t.Deployment == nil {
 		return policy.State{}
 	}
@@ -121,7 +131,14 @@ func (m *Monitor) State(t *logos.Target, inputTokens int64) policy.State {
 	if t.Deployment.Drained {
 		return policy.State{Unhealthy: Drained, Load: known.deployment.load(t.Deployment.MaxParallel)}
 	}
-	return known.state(classOf(inputTokens), t.Deployment.MaxParallel, m.now)
+	return known.state(classOf(inputTokens), t.Deployment.MaxParallel, m.now, judge)
+}
+
+// Claim keeps a target that was offered for one decision, for the moment that it takes to send the call. False:
+// another decision was quicker, and there is no such offer any more.
+func (m *Monitor) Claim(t *logos.Target) bool {
+	known := (*m.targets.Load())[t.Cluster]
+	return known == nil || known.claim(m.now())
 }
 
 func drained(t *logos.Target) string {

@@ -430,3 +430,30 @@ func BenchmarkLook(b *testing.B) {
 		m.look(time.Now())
 	}
 }
+
+func TestLookingTakesNoProbe(t *testing.T) {
+	t.Parallel()
+	w := shared(t, 2)
+	w.ends(0, failuresInRow, withStatus(401)) // opens the breakers of the target and of the credential
+	w.now = w.now.Add(firstBackOff)
+	target, other := w.providers[0].target, w.providers[1].target
+	for range 3 {
+		for _, x := range []*logos.Target{target, other} {
+			if s := w.m.State(x, 100); s.Unhealthy != "" || !s.Offered {
+				t.Fatalf("after others looked a target is %+v", s)
+			}
+		}
+	}
+	if !w.m.Claim(other) {
+		t.Fatal("nobody had claimed it")
+	}
+	if w.m.Claim(target) || w.m.Claim(other) || w.state(0).Unhealthy == "" || w.state(1).Unhealthy == "" {
+		t.Error("two calls at once try a credential that is refused")
+	}
+	if s := w.m.Peek(other, 100); s.Unhealthy != "" {
+		t.Errorf("who claimed it finds %+v", s)
+	}
+	if w.now = w.now.Add(leaseFor); !w.m.Claim(target) {
+		t.Error("a call that was not sent keeps others from trying")
+	}
+}

@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,12 +89,12 @@ type credential struct {
 	limited *target // was told last that there are too many calls, with no success anywhere since
 }
 
-// state returns what decisions see, for inputs of a class.
-func (t *target) state(class, limit int, now func() time.Time) policy.State {
+// state returns what decisions see, for inputs of a class. judge looks closer where something is the matter.
+func (t *target) state(class, limit int, now func() time.Time, judge func(*target, *policy.State, time.Time)) policy.State {
 	v := t.view.Load()
 	s := policy.State{FirstToken: v.first[class].median, FirstTokenP95: v.first[class].p95, Stale: v.stale, Load: t.deployment.load(limit)}
 	if t.alarmed() {
-		t.judge(&s, now())
+		judge(t, &s, now())
 	}
 	return s
 }
@@ -104,31 +105,74 @@ func (t *target) alarmed() bool {
 }
 
 // judge looks closer at a target with which something is the matter. Where a call may go through to find out
-// whether it still is, that is offered to this decision alone.
+// whether it still is, the decision that makes it a target has to claim it.
 func (t *target) judge(s *policy.State, now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.breaker.reads++
+	t.pace.trials.reads++
 	s.Unhealthy = t.breaker.blocks(now)
-	if c := t.credential; c != nil {
+	c := t.credential
+	if c != nil {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		c.breaker.reads++
-		if s.Unhealthy == "" {
-			s.Unhealthy = c.breaker.blocks(now)
-		}
-		if s.Unhealthy == "" {
-			c.breaker.offer(now)
-		}
+		s.Unhealthy = cmp.Or(s.Unhealthy, c.breaker.blocks(now))
 	}
-	if s.Unhealthy == "" {
-		t.breaker.offer(now)
+	trial := t.pace.slow && t.pace.trials.offers(now)
+	t.show(s, trial)
+	s.Offered = s.Unhealthy == "" && (trial || t.breaker.reason != "" || c.open())
+}
+
+// peek is judge for what takes nothing: what another decision took for a moment does not count.
+func (t *target) peek(s *policy.State, now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s.Unhealthy = t.breaker.waits(now)
+	if c := t.credential; c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		s.Unhealthy = cmp.Or(s.Unhealthy, c.breaker.waits(now))
 	}
-	if t.pace.slow && (s.Unhealthy != "" || !t.pace.trials.offers(now)) {
+	t.show(s, t.pace.slow && t.pace.trials.awaited(now))
+}
+
+// show adds to the figures by how much slower the target is than usual, unless a call may try whether it still is.
+func (t *target) show(s *policy.State, trial bool) {
+	if t.pace.slow && (s.Unhealthy != "" || !trial) {
 		s.FirstToken = times(s.FirstToken, t.pace.slowness)
 		s.FirstTokenP95 = times(s.FirstTokenP95, t.pace.slowness)
 	}
 }
+
+// claim keeps for a decision what it was offered. False: another one was quicker.
+func (t *target) claim(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	c := t.credential
+	if c != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.breaker.blocks(now) != "" {
+			return false
+		}
+	}
+	if t.breaker.blocks(now) != "" {
+		return false
+	}
+	tries := t.pace.slow && t.pace.trials.take(now)
+	if t.breaker.reason == "" && !c.open() {
+		return tries || !t.pace.slow
+	}
+	t.breaker.take(now)
+	if c != nil {
+		c.breaker.take(now)
+	}
+	return true
+}
+
+// open says whether the credential's breaker is. c.mu is held; there may be no credential.
+func (c *credential) open() bool { return c != nil && c.breaker.reason != "" }
 
 func times(d time.Duration, by float64) time.Duration { return time.Duration(float64(d) * by) }
 

@@ -36,13 +36,20 @@ func (t *trials) turn(now time.Time, slow bool) {
 	*t = trials{due: now.Add(t.backOff), turned: now, backOff: t.backOff}
 }
 
-// offers says whether a decision may see what was usual, and offers it to no other for a moment.
-func (t *trials) offers(now time.Time) bool {
-	t.reads++
-	switch {
-	case t.probe != "", now.Before(t.due), now.Before(t.lease):
+// offers says whether a decision may see what was usual.
+func (t *trials) offers(now time.Time) bool { return !now.Before(t.lease) && t.awaited(now) }
+
+// awaited is offers without regard to what another decision took a moment ago.
+func (t *trials) awaited(now time.Time) bool {
+	if t.probe != "" || now.Before(t.due) {
 		return false
-	case t.reads < trialReads && t.good == 0 && now.Sub(t.due) < trialWait:
+	}
+	return t.reads >= trialReads || t.good > 0 || now.Sub(t.due) >= trialWait
+}
+
+// take keeps the trial for a decision for a moment, if there is one.
+func (t *trials) take(now time.Time) bool {
+	if !t.offers(now) {
 		return false
 	}
 	t.lease = now.Add(leaseFor)

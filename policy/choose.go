@@ -57,7 +57,7 @@ func (s *Set) Choose(profiles []*logos.Access, r *Request, caller *Caller, live 
 	if s != nil {
 		out.Facts = x.facts(r, first, by)
 	}
-	out.Candidates = x.explain(len(profiles) > 1, s != nil, o != nil)
+	out.Candidates, out.Passing = x.explain(len(profiles) > 1, s != nil, o != nil)
 	return out
 }
 

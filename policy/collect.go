@@ -17,7 +17,7 @@ type candidate struct {
 	facts   *facts // nil likewise
 
 	state  State
-	output int64 // tokens expected
+	output int64 // tokens expected, of all answers
 	cost   int64 // picos expected; see priced
 
 	code     string // why it is excluded, whatever the policies say; empty: it is not
@@ -87,7 +87,7 @@ func (x *scratch) assess(s *Set, c *candidate, r *Request, live Live) {
 			c.state.Load = 0
 		}
 	}
-	c.output = expectedOutput(r, c.state.OutputTokens)
+	c.output = multiply(expectedOutput(r, c.state.OutputTokens), max(1, r.Answers))
 	if c.priced() {
 		c.cost = c.state.Rates.Cost(r.InputTokens, c.output)
 	}
@@ -112,13 +112,14 @@ func (x *scratch) assess(s *Set, c *candidate, r *Request, live Live) {
 
 // neededContext returns how many tokens the model must have room for.
 func neededContext(r *Request) int64 {
-	if r.InputTokens > math.MaxInt64-max(r.MaxTokens, 0) {
+	input := cmp.Or(r.LongestInput, r.InputTokens)
+	if input > math.MaxInt64-max(r.MaxTokens, 0) {
 		return math.MaxInt64
 	}
-	return r.InputTokens + max(r.MaxTokens, 0)
+	return input + max(r.MaxTokens, 0)
 }
 
-// expectedOutput returns how many tokens the answer is expected to have, at most what the caller allows.
+// expectedOutput returns how many tokens an answer is expected to have, at most what the caller allows.
 func expectedOutput(r *Request, measured int64) int64 {
 	n := cmp.Or(measured, r.OutputTokens, defaultOutput)
 	if r.MaxTokens > 0 {
@@ -127,14 +128,14 @@ func expectedOutput(r *Request, measured int64) int64 {
 	return n
 }
 
-// dropTwins leaves one candidate for each target that is not excluded.
+// dropTwins leaves one candidate for each target that is not excluded. Those of one deployment stand together.
 func (x *scratch) dropTwins() {
 	for i := range x.candidates {
 		c := &x.candidates[i]
 		if c.excluded() {
 			continue
 		}
-		for j := i + 1; j < len(x.candidates); j++ {
+		for j := i + 1; j < len(x.candidates) && x.candidates[j].Deployment.ID == c.Deployment.ID; j++ {
 			if other := &x.candidates[j]; other.Target == c.Target && !other.excluded() {
 				other.twin = true
 			}

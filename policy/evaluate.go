@@ -14,6 +14,7 @@ import (
 type evaluation struct {
 	index   map[string]int
 	request *Request
+	unread  bool // nothing is known of the request
 	caller  *Caller
 	values  [numCall]ref.Val // of request and caller, made when first asked for
 
@@ -57,6 +58,9 @@ func (v *evaluation) Parent() cel.Activation { return nil }
 // callValue makes a CEL value of the request or the caller.
 func (v *evaluation) callValue(i int) ref.Val {
 	r, c := v.request, v.caller
+	if v.unread && (i < varTeamID || i == varEndUser && !c.HasEndUser) { // the body may name one
+		return unknown(i)
+	}
 	switch i {
 	case varAPI:
 		return types.String(r.API)
@@ -243,7 +247,7 @@ func (v *evaluation) prepare(x *expression, base int) {
 	for i := range x.atoms {
 		a := &x.atoms[i]
 		switch {
-		case a.glance != nil:
+		case a.glance != nil && !v.unread:
 			v.known[base+i] = v.glance(a.glance)
 		case a.scope == scopeCall:
 			v.known[base+i] = v.run(a)

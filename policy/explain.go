@@ -3,7 +3,6 @@ package policy
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -13,9 +12,10 @@ import (
 const notDeclared = -1
 
 // explain records every candidate, with the true reason of those that are excluded. Without a set of policies
-// the order is that of the candidates, and no rank says it again.
-func (x *scratch) explain(severalProfiles, ranked, scored bool) []logos.DecisionCandidate {
-	out := make([]logos.DecisionCandidate, 0, len(x.candidates))
+// the order is that of the candidates, and no rank says it again. Where none is left it also says which reasons may
+// be gone in a moment.
+func (x *scratch) explain(severalProfiles, ranked, scored bool) (out []logos.DecisionCandidate, passes []bool) {
+	out = make([]logos.DecisionCandidate, 0, len(x.candidates))
 	var scores []logos.DecisionScore
 	if scored {
 		scores = make([]logos.DecisionScore, 0, len(x.order))
@@ -36,16 +36,44 @@ func (x *scratch) explain(severalProfiles, ranked, scored bool) []logos.Decision
 			if d.Policy != 0 {
 				d.Profile = c.profile.ID
 			}
-			if slices.Contains(out[:n], *d) { // under another profile, for the same reason
+			if same(out[:n], d) { // under another profile, for the same reason
 				out[n], out = logos.DecisionCandidate{}, out[:n]
+				continue
 			}
+		}
+		if len(x.order) == 0 {
+			passes = append(passes, x.passing(c))
 		}
 		if scored && c.rank > 0 {
 			scores = append(scores, c.score.record())
 			d.Score = &scores[len(scores)-1]
 		}
 	}
-	return out
+	return out, passes
+}
+
+// same says whether a candidate was recorded the same way before. Those of one deployment stand together.
+func same(before []logos.DecisionCandidate, d *logos.DecisionCandidate) bool {
+	for i := len(before) - 1; i >= 0 && before[i].Deployment == d.Deployment; i-- {
+		if before[i] == *d {
+			return true
+		}
+	}
+	return false
+}
+
+// passing says whether what excluded a candidate may be gone in a moment: of demands, what depends on how it does now.
+func (x *scratch) passing(c *candidate) bool {
+	if c.by == 0 {
+		return passing(c.code)
+	}
+	bit := firstBit(c.breaches)
+	for i, st := 0, &x.steps[c.by-1]; i < len(st.rules); i++ {
+		if r := &st.rules[i]; r.bit == bit {
+			return r.require.scope&scopeLive != 0
+		}
+	}
+	return bit == bitFirstToken
 }
 
 // record writes a candidate down.

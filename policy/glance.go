@@ -11,7 +11,7 @@ import (
 
 // A glance is an atom that looks at one variable of the call: a truth, a text that is or is not a given one, a
 // number compared with one, or a list that has a text. Most conditions come down to these. It is evaluated without
-// CEL, which gives the same result: a test holds that. None of them fails.
+// CEL, which gives the same result: a test holds that. Of a request that was read none of them fails.
 type glance struct {
 	variable int
 	kind     types.Kind     // of the variable

@@ -7,15 +7,17 @@ import (
 )
 
 // Passes says why policies forbid that a call passes through to a provider, under a profile; empty: they do
-// not. Such a call is unread, so only what is never relaxed counts: privacy and access. What of that depends
-// on a model can't be seen, and forbids it.
-func (s *Set) Passes(provider *logos.Provider, profile *logos.Access, r *Request, caller *Caller) (by *logos.Policy, why string) {
+// not. named is the policy that the call names; empty: none. Such a call is unread, so only what is never relaxed
+// counts: privacy and access. What of that depends on a model can't be seen, and forbids it; a condition that depends
+// on the request holds, unless the caller alone decides that it does not.
+func (s *Set) Passes(provider *logos.Provider, profile *logos.Access, named string, caller *Caller) (by *logos.Policy, why string) {
 	if s == nil {
 		return nil, ""
 	}
+	r := &Request{Policy: named}
 	x := s.takeScratch()
 	defer s.giveBack(x)
-	x.evaluation.request, x.evaluation.caller, x.evaluation.index = r, caller, s.environment.index
+	x.evaluation.request, x.evaluation.caller, x.evaluation.index, x.evaluation.unread = r, caller, s.environment.index, true
 	x.plan(s, []*logos.Access{profile}, r, caller)
 	for i := range x.steps {
 		st := &x.steps[i]

@@ -37,10 +37,10 @@ const (
 // RateLimited is why a target is unhealthy that asked for a pause; see [State].
 const RateLimited = "rate_limited"
 
-// Passing says whether a reason may be gone in a moment, so that it makes sense to try again.
-func Passing(reason string) bool {
+// passing says whether a reason may be gone in a moment, whatever the policies say.
+func passing(reason string) bool {
 	switch reason {
-	case NotActive, Unhealthy, OverLimit, HostNotResolved, NotCompiled, string(logos.ConstraintFirstToken), RuleBroken, RuleFailed:
+	case NotActive, Unhealthy, OverLimit, HostNotResolved, NotCompiled:
 		return true
 	}
 	return false
@@ -63,8 +63,10 @@ type Request struct {
 	Stream, Tools, Images           bool
 	JSONSchema                      bool
 	InputTokens                     int64 // estimate; 0: not known
-	MaxTokens                       int64 // the caller's limit of the output; 0: none
-	OutputTokens                    int64 // expected, a quantile; 0: not known
+	LongestInput                    int64 // of the longest of several prompts; 0: there is one
+	MaxTokens                       int64 // the caller's limit of each answer; 0: none
+	Answers                         int64 // that are asked for; 0: one
+	OutputTokens                    int64 // expected of each, a quantile; 0: not known
 	Signals                         signals.Signals
 	SessionHash, PrefixHash         uint64             // of the session, and of how the prompt begins; 0: none
 	SessionDeployment, PrefixServed logos.DeploymentID // that served them before; 0: not known
@@ -113,6 +115,7 @@ type State struct {
 	FirstTokenP95 time.Duration // and 95th percentile
 	Load          float64       // share of its capacity in use; may be above 1
 	Stale         bool          // there are too few recent measurements
+	Offered       bool          // it failed or was slow, and one call may find out whether it still is
 	OutputTokens  int64         // expected of its model, a quantile; 0: see the request
 	Rates         *Rates        // nil: it has no price
 }
@@ -122,7 +125,8 @@ type Choice struct {
 	Targets    []*logos.Target
 	Profile    *logos.Access // under which the first target was granted
 	Candidates []logos.DecisionCandidate
-	Granted    bool // some profile grants the model asked for, and the key's scope has it
+	Granted    bool   // some profile grants the model asked for, and the key's scope has it
+	Passing    []bool // of Candidates, where there are no targets: what excludes it may be gone in a moment
 
 	Facts      *logos.DecisionFacts // nil: there was no set of policies
 	Attempts   logos.AttemptLimits

@@ -65,10 +65,11 @@ const usableKey = "k.deleted_at is null and k.revoked_at is null and (k.expires_
 const policyJoins = `left join teams t on t.id = r.team_id left join profiles f on f.id = r.profile_id left join api_keys k on k.id = r.api_key_id
 	left join projects p on p.id = coalesce(r.project_id, f.project_id, k.project_id)`
 
-// The kinds of policies: those that a caller may change, those that concern it, and all states of the latter,
+// The kinds of policies: those that a caller may change, which are those of what it may change itself, so that whom a
+// policy binds can't loosen it; those that concern it, and all states of the latter,
 // the last first, where each has the id of its policy and its revision as the etag.
 var (
-	Policies = policyKind("policies", nil, reach{team: "r.team_id = @ or p.team_id = @", project: "false", member: "false"})
+	Policies = policyKind("policies", nil, reach{team: "r.level in ('project', 'api_key') and p.team_id = @", project: "false", member: "false"})
 
 	PoliciesSeen = policyKind("policies", nil, concerned)
 

@@ -59,6 +59,15 @@ func (t *Tx) ReadablePolicy(ctx context.Context, id logos.PolicyID) error {
 	return nil
 }
 
+// StandingPolicies counts the policies of an owner that apply to calls which do not name them.
+func (t *Tx) StandingPolicies(ctx context.Context, level logos.PolicyLevel, owner int64) (int64, error) {
+	n, err := t.q.StandingPolicies(ctx, db.StandingPoliciesParams{Level: level.String(), Owner: owner})
+	if err != nil {
+		return 0, fmt.Errorf("count policies: %w", err)
+	}
+	return n, nil
+}
+
 // readMap decodes a JSON object; null is nil.
 func readMap[V any](text []byte) (m map[string]V, err error) {
 	if text == nil {

@@ -67,6 +67,7 @@ type Options struct {
 	SourceHeader      string               // and that names the caller's address
 	Namespace         string               // dynamic metadata of decisions
 	RouteNamespace    string               // typed dynamic metadata of targets
+	AgainMark         string               // by which Envoy knows that another attempt is the gateway's word; not a provider's to guess
 	NumberNamespace   string               // dynamic metadata of the numbers in responses
 	TextNamespace     string               // dynamic metadata of the texts in responses
 }

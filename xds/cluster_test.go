@@ -162,7 +162,7 @@ func TestOneScriptServesAllClusters(t *testing.T) {
 			}
 		}
 		for _, host := range build(t, s).Routes[0].GetVirtualHosts() {
-			if lua := unpack(t, host.GetTypedPerFilterConfig()["rewrite"], &luav3.LuaPerRoute{}); lua.GetSourceCode().GetInlineString() != dialect.Lua {
+			if lua := unpack(t, host.GetTypedPerFilterConfig()["rewrite"], &luav3.LuaPerRoute{}); lua.GetSourceCode().GetInlineString() != dialect.Lua("mark") {
 				t.Errorf("%s: the calls of %s have no script", s.name, host.GetName())
 			}
 		}

@@ -49,7 +49,7 @@ func options() xds.Options {
 		StreamKinds:    []dialect.StreamKind{{Name: "chat", Paths: []string{"/v1/chat/completions"}, Fields: []dialect.UsageField{{Key: "uu", Path: []string{"usage"}, Limit: 9}}}},
 		AnswerFields:   []dialect.UsageField{{Key: "n", Path: []string{"usage", "n"}}},
 		RequestHeaders: []string{":path", "authorization"}, EpochHeader: "x-epoch", SourceHeader: "x-source",
-		Namespace: "logos", RouteNamespace: "logos.route", NumberNamespace: "logos.usage", TextNamespace: "logos.text",
+		Namespace: "logos", RouteNamespace: "logos.route", AgainMark: "mark", NumberNamespace: "logos.usage", TextNamespace: "logos.text",
 	}
 }
 

@@ -60,7 +60,7 @@ const rewriteFilter = "rewrite"
 // interpreter for every cluster in every thread: 100 KB each.
 func (b *builder) rewrites() map[string]*anypb.Any {
 	return map[string]*anypb.Any{rewriteFilter: b.any(&luav3.LuaPerRoute{Override: &luav3.LuaPerRoute_SourceCode{
-		SourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: dialect.Lua}},
+		SourceCode: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: dialect.Lua(b.o.AgainMark)}},
 	}})}
 }
 
@@ -118,7 +118,9 @@ func (b *builder) plannedRoute() *routev3.Route {
 	policy := action.RetryPolicy
 	policy.RetryBackOff = &routev3.RetryPolicy_RetryBackOff{BaseInterval: seconds(time.Millisecond), MaxInterval: seconds(time.Millisecond)}
 	policy.RetryOn, policy.RetriableStatusCodes = "retriable-headers", nil
-	policy.RetriableHeaders = []*routev3.HeaderMatcher{{Name: dialect.AgainHeader, HeaderMatchSpecifier: &routev3.HeaderMatcher_PresentMatch{PresentMatch: true}}}
+	policy.RetriableHeaders = []*routev3.HeaderMatcher{{Name: dialect.AgainHeader, HeaderMatchSpecifier: &routev3.HeaderMatcher_StringMatch{StringMatch: &matcherv3.StringMatcher{
+		MatchPattern: &matcherv3.StringMatcher_Exact{Exact: b.o.AgainMark},
+	}}}}
 	policy.RateLimitedRetryBackOff = &routev3.RetryPolicy_RateLimitedRetryBackOff{
 		// Beyond the maximum Envoy would wait for the usual milliseconds instead.
 		ResetHeaders: []*routev3.RetryPolicy_ResetHeader{{Name: dialect.AgainInHeader, Format: routev3.RetryPolicy_SECONDS}}, MaxInterval: seconds(b.o.MaxDuration),

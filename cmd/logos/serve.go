@@ -129,7 +129,7 @@ func (g *gateway) xdsOptions() xds.Options {
 		StreamFields: dialect.StreamFields(), StreamKinds: dialect.StreamKinds(), AnswerFields: dialect.AnswerFields(),
 		NumberNamespace: accesslog.NumberNamespace, TextNamespace: accesslog.TextNamespace,
 		RequestHeaders: extproc.RequestHeaders(), EpochHeader: extproc.EpochHeader, SourceHeader: extproc.SourceHeader,
-		Namespace: extproc.Namespace, RouteNamespace: extproc.RouteNamespace,
+		Namespace: extproc.Namespace, RouteNamespace: extproc.RouteNamespace, AgainMark: rand.Text(),
 	}
 	if s.logosdbOnDataPlane {
 		o.AdminRoute, o.AdminTLS = s.adminListen, s.adminCertFile != ""
@@ -313,7 +313,7 @@ func (g *gateway) listen() (*listeners, error) {
 	l.extProcServe = grpc.NewServer(extproc.ServerOptions(g.settings.maxBody)...)
 	g.decider = extproc.New(g.force.present.Load, g.xds.Active, g.calls,
 		extproc.Config{Budgets: g.budgets, MaxBodyBytes: g.settings.maxBody, MaxDuration: g.settings.maxCall, FirstByteTimeout: g.settings.firstByte, IdleTimeout: g.settings.idle, Probes: &g.probes, Inactive: g.inactive,
-			State: g.health.State, OutputTokens: g.health.OutputTokens, Sent: g.health.Begin}, g.log, g.registry)
+			State: g.health.State, Peek: g.health.Peek, Claim: g.health.Claim, OutputTokens: g.health.OutputTokens, Sent: g.health.Begin}, g.log, g.registry)
 	extprocv3.RegisterExternalProcessorServer(l.extProcServe, g.decider)
 	return l, nil
 }

@@ -80,5 +80,9 @@ select exists (select from profile_models g join profiles f on f.id = g.profile_
 update settings set egress_hosts = array_append(egress_hosts, sqlc.arg(host)::text), revision = sqlc.arg(revision), updated_at = now()
 where sqlc.arg(host)::text <> all (egress_hosts);
 
+-- name: StandingPolicies :one
+select count(*) from policies where level = @level and coalesce(team_id, project_id, profile_id, api_key_id, 0) = @owner::bigint
+    and not on_request and deleted_at is null;
+
 -- name: PolicySpec :one
 select spec from policies where id = $1;

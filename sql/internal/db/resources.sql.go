@@ -454,3 +454,20 @@ func (q *Queries) SetProviderAuth(ctx context.Context, arg SetProviderAuthParams
 	)
 	return err
 }
+
+const standingPolicies = `-- name: StandingPolicies :one
+select count(*) from policies where level = $1 and coalesce(team_id, project_id, profile_id, api_key_id, 0) = $2::bigint
+    and not on_request and deleted_at is null
+`
+
+type StandingPoliciesParams struct {
+	Level string
+	Owner int64
+}
+
+func (q *Queries) StandingPolicies(ctx context.Context, arg StandingPoliciesParams) (int64, error) {
+	row := q.db.QueryRow(ctx, standingPolicies, arg.Level, arg.Owner)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
