@@ -100,7 +100,8 @@ func (s *Store) Recorded(ctx context.Context, starts []time.Time, ids []logos.Ca
 	return out, nil
 }
 
-// insertCalls stores those calls that are not stored yet, adds them up, and returns what they have spent of budgets.
+// insertCalls stores those calls that are not stored yet, adds them up, and returns what they have spent of budgets:
+// nothing for the others, whose counters are among it all the same, since the answer that told of them may be lost.
 func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*logos.Call) (total tally, spent []logos.Spending, err error) {
 	c := db.InsertCallsParams{Gateway: gateway}
 	for _, call := range calls {
@@ -119,8 +120,11 @@ func insertCalls(ctx context.Context, q *db.Queries, gateway string, calls []*lo
 	total = make(tally)
 	for _, call := range calls {
 		id := strings.ToLower(string(call.ID))
-		if !fresh[id] {
-			continue // its record stays as it is, also in its parts
+		if !fresh[id] { // its record stays as it is, also in its parts
+			for i := range call.Spent {
+				spent = append(spent, logos.Spending{Counter: call.Spent[i].Counter, End: call.Spent[i].End})
+			}
+			continue
 		}
 		delete(fresh, id) // should the batch hold it again
 		total.call(call)
