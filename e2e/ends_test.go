@@ -82,6 +82,14 @@ func endings(t *testing.T) []ending {
 		{name: "fails within a stream", end: "upstream_error", charged: promptAndAnswer, stream: true, providers: one(speaks("an error event", func(_ *provider, e events, _ asked, _ usage) {
 			e.send(object{"error": object{"message": "overloaded", "code": "overloaded"}})
 		})), meters: []string{both}},
+		{name: "loses its provider within an answer that is no stream", end: "upstream_error", charged: promptAlone, providers: one(act{"half an answer", func(p *provider, w http.ResponseWriter, a asked) {
+			prefill(p, a)
+			p.charge(usage{output: spoken})
+			w.Header().Set("content-type", "application/json")
+			_, _ = w.Write([]byte(`{"choices":[{"message":{"content":"` + words(spoken/2)))
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}}), meters: []string{both}, unseen: usage{output: spoken}},
 		{name: "is cancelled before a connection", end: "client_cancelled", charged: nothing, providers: [][]act{{}}, meters: []string{""}, apart: true},
 		{name: "is cancelled before the first byte", end: "client_cancelled", charged: promptAlone, providers: one(reads(4, reached)), meters: []string{both}, unseen: usage{output: 4},
 			goes: func(leave func()) { <-reached; leave() }},
