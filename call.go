@@ -1,6 +1,9 @@
 package logos
 
-import "time"
+import (
+	"encoding/json"
+	"time"
+)
 
 // A CallID is the request id that Envoy gave the call: a UUID in its usual text form.
 type CallID string
@@ -24,8 +27,8 @@ func ValidCallID(id CallID) bool {
 	return true
 }
 
-// A Decision is what Logos decided about a call. Its JSON travels in Envoy's dynamic metadata into the
-// access log, and in the intent; keys are short because every call carries them.
+// A Decision is what Logos decided about a call. Its JSON travels in the intent and, without the explanation, in
+// Envoy's dynamic metadata into the access log; keys are short because every call carries them.
 type Decision struct {
 	Start    int64  `json:"s"`           // microseconds since 1970; the key under which the call is stored
 	Deadline int64  `json:"e,omitempty"` // microseconds since 1970: no attempt runs after it
@@ -42,11 +45,8 @@ type Decision struct {
 	Session string    `json:"se,omitempty"` // x-logos-session, at most 128 bytes
 
 	Targets []DecisionTarget `json:"tg,omitempty"` // in their order; each may get more than one attempt, or none
-	// Candidates explains the choice: everything considered, in order.
-	Candidates     []DecisionCandidate `json:"c,omitempty"`
-	MoreCandidates int                 `json:"cm,omitempty"` // that are not listed
-	Facts          *DecisionFacts      `json:"f,omitempty"`  // nil: no policy was asked
-	Refusal        string              `json:"x,omitempty"`  // the error code, if the call was refused
+	Explanation
+	Refusal string `json:"x,omitempty"` // the error code, if the call was refused
 
 	BodyBytes int64 `json:"b,omitempty"`  // of the request, for estimates
 	MaxTokens int64 `json:"mt,omitempty"` // the output limit that the caller set
@@ -54,6 +54,29 @@ type Decision struct {
 	// Reservations are what the call holds of budgets. ClampedTo is the output limit that a budget set; 0: none.
 	Reservations []Reservation `json:"bu,omitempty"`
 	ClampedTo    int64         `json:"ct,omitempty"`
+}
+
+// An Explanation is why a decision is as it is. No call is settled by it.
+type Explanation struct {
+	Candidates     []DecisionCandidate `json:"c,omitempty"`  // everything considered, in order
+	MoreCandidates int                 `json:"cm,omitempty"` // that are not listed
+	Facts          *DecisionFacts      `json:"f,omitempty"`  // nil: no policy was asked
+}
+
+// Encode returns the decision as JSON, and without its explanation, which is most of it.
+func (d *Decision) Encode() (whole, settling []byte, err error) {
+	without := *d
+	without.Explanation = Explanation{}
+	if settling, err = json.Marshal(&without); err != nil {
+		return nil, nil, err
+	}
+	why, err := json.Marshal(&d.Explanation)
+	if err != nil || len(why) == len("{}") {
+		return settling, settling, err
+	}
+	whole = make([]byte, 0, len(settling)+len(why))
+	whole = append(append(whole, settling[:len(settling)-1]...), ',')
+	return append(whole, why[1:]...), settling, nil
 }
 
 // A DecisionTarget names one target in a decision.

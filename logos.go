@@ -174,6 +174,8 @@ type Model struct {
 
 	Capabilities  []string // e.g. "tools", "vision", "json_schema"
 	ContextWindow int64    // tokens, of prompt and answer together; 0: not known
+	// MaxOutputTokens bounds each answer whatever a caller asks for, reasoning included; 0: not known.
+	MaxOutputTokens int64
 	// Declared, from 0 to 1; nil: not known. Those by task stand beside the overall ones.
 	Quality, Accuracy         *float64
 	TaskQuality, TaskAccuracy map[string]float64

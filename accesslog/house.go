@@ -81,7 +81,7 @@ func (r *Reader) settleOverdue(e *epoch, now time.Time) {
 	for id, p := range e.pending {
 		switch {
 		case p.end != nil && now.Sub(p.endSeen) > attemptWait:
-			r.settle(e, p, p.settle(), now)
+			r.settle(e, p, p.settle(r.samples), now)
 		case p.end == nil && now.Sub(p.seen) > 24*time.Hour:
 			delete(e.pending, id) // nothing is known of it but that it ran
 		}
@@ -123,7 +123,7 @@ func (r *Reader) lose(e *epoch, i *inflight.Intent, now time.Time) {
 		ran = e.lastAlive.IsZero() || e.lastAlive.Sub(i.Decision.StartTime()) < time.Second
 	}
 	p.decision = i.Decision
-	r.settle(e, p, p.lose(ran, now), now)
+	r.settle(e, p, p.lose(ran, r.samples, now), now)
 }
 
 // rotate renames a log that has grown or aged, and tells Envoy to start a new one.

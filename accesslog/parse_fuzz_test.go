@@ -52,8 +52,8 @@ func FuzzParseLine(f *testing.F) {
 			p.add(&line{Type: attemptStart, Cluster: "x", Start: l.Start})
 			p.add(l)
 		}
-		checkStorable(t, raw, p.settle())
-		checkStorable(t, raw, p.lose(true, time.Now()))
+		checkStorable(t, raw, p.settle(make(samples)))
+		checkStorable(t, raw, p.lose(true, make(samples), time.Now()))
 	})
 }
 

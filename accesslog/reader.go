@@ -70,6 +70,7 @@ type Reader struct {
 
 	epochs  map[string]*epoch
 	settled map[logos.CallID]time.Time
+	samples samples
 	batch   logos.LogBatch
 	ended   []logos.CallID // of the batch
 	failing bool
@@ -109,7 +110,7 @@ func New(dir, gateway string, store Store, calls *inflight.Calls, envoys Envoys,
 	}
 	return &Reader{
 		dir: dir, gateway: gateway, store: store, calls: calls, envoys: envoys, opt: opt, log: log,
-		metrics: newMetrics(reg), epochs: make(map[string]*epoch), settled: make(map[logos.CallID]time.Time),
+		metrics: newMetrics(reg), epochs: make(map[string]*epoch), settled: make(map[logos.CallID]time.Time), samples: make(samples),
 		writeFailures: -1,
 	}
 }
@@ -277,7 +278,7 @@ func (r *Reader) accept(e *epoch, at position, l *line, now time.Time) error {
 		e.pending[l.ID] = p
 	}
 	if p.whole() {
-		r.settle(e, p, p.settle(), now)
+		r.settle(e, p, p.settle(r.samples), now)
 	}
 	return nil
 }

@@ -62,7 +62,7 @@ func (p *pending) whole() bool {
 }
 
 // settle makes the record of a call whose end was read.
-func (p *pending) settle() *logos.Call {
+func (p *pending) settle(known samples) *logos.Call {
 	l, d := p.end, p.decision
 	usage := dialect.ReadUsage(l.Usage)
 	c := &logos.Call{
@@ -82,10 +82,7 @@ func (p *pending) settle() *logos.Call {
 	for i := range tries {
 		c.Attempts = append(c.Attempts, p.attempt(i, tries, c.End))
 	}
-	if count := len(tries); count > 0 {
-		last := &c.Attempts[count-1]
-		last.Meters = meters(d, l, &usage, last, c.End)
-	}
+	p.meter(c, tries, &usage, known)
 	return c
 }
 
@@ -207,36 +204,9 @@ func detail(l *line) string {
 	return clip(strings.TrimSpace(text), 512)
 }
 
-// meters returns what the serving attempt used: as reported, else estimated where the provider is likely
-// to have charged. Other attempts failed, which nobody charges.
-func meters(d *logos.Decision, l *line, u *dialect.Usage, a *logos.Attempt, end logos.EndReason) []logos.MeterReading {
-	stream := strings.HasPrefix(l.ContentType, "text/event-stream")
-	broken := end == logos.EndClientCancelled || end == logos.EndTruncated || end == logos.EndTimeout
-	switch {
-	case u.Reported && !(u.Partial && broken):
-		return u.Meters
-	case d.API == logos.APINone && !u.Reported:
-		return nil
-	}
-	estimate := dialect.Estimate(d.API, stream, d.BodyBytes, l.AnswerBytes)
-	switch {
-	case u.Reported: // the input is known, the output as far as it came is not
-		readings := append([]logos.MeterReading(nil), u.Meters...)
-		for i := range readings {
-			if readings[i].Meter == logos.MeterOutput {
-				readings[i].Quantity, readings[i].Estimated = max(readings[i].Quantity, estimate[1].Quantity), true
-			}
-		}
-		return readings
-	case broken, a.Status >= 200 && a.Status < 300:
-		return estimate
-	}
-	return nil
-}
-
 // lose makes the record of a call whose end will never be read. ran says that an attempt may have run of
 // which there is no line either; what such a call may have cost is estimated.
-func (p *pending) lose(ran bool, now time.Time) *logos.Call {
+func (p *pending) lose(ran bool, known samples, now time.Time) *logos.Call {
 	d := p.decision
 	c := &logos.Call{
 		ID: p.id, Decision: *d, End: logos.EndLost,
@@ -248,8 +218,8 @@ func (p *pending) lose(ran bool, now time.Time) *logos.Call {
 	}
 	for i := range tries {
 		a := p.attempt(i, tries, logos.EndLost)
-		if i == len(tries)-1 && d.API != logos.APINone {
-			a.Meters = dialect.Estimate(d.API, d.Stream, d.BodyBytes, 0)
+		if (i == len(tries)-1 || a.End == logos.EndTimeout) && tries[i].sent() && d.API != logos.APINone {
+			a.Meters = known.estimate(d, &a, d.Stream, 0)
 		}
 		c.Attempts = append(c.Attempts, a)
 	}

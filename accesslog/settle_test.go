@@ -114,7 +114,7 @@ func TestSettlesACallFromItsLines(t *testing.T) {
 	target := logos.DecisionTarget{Deployment: 1, Model: 1, Provider: 1, Credential: 1, Cluster: "d1-c1-f8e8a281", AsksUsage: true}
 	d := logos.Decision{
 		Start: 1795486584488422, Deadline: 1795490184488422, Revision: 1, API: logos.APIChat, Stream: true, Model: "demo",
-		Project: 1, APIKey: 1, Profile: 1, Targets: []logos.DecisionTarget{target}, Candidates: []logos.DecisionCandidate{{Deployment: 1}}, BodyBytes: 77,
+		Project: 1, APIKey: 1, Profile: 1, Targets: []logos.DecisionTarget{target}, Explanation: logos.Explanation{Candidates: []logos.DecisionCandidate{{Deployment: 1}}}, BodyBytes: 77,
 	}
 	want := []*logos.Call{{
 		ID: "4c3648d3-45cf-4a39-9983-4ec0041b40d3", Gateway: gateway, Decision: d, Method: "POST", Status: 200, End: logos.EndOK,

@@ -44,7 +44,7 @@ func TestShowsACall(t *testing.T) {
 	c := &logos.Call{
 		ID: callID,
 		Decision: logos.Decision{Start: start.UnixMicro(), Revision: 5, API: logos.APIChat, Stream: true, Model: "gpt", Team: 6, Project: 7, APIKey: 8, Profile: 9, EndUser: "u", Session: "s",
-			Targets: []logos.DecisionTarget{target}, Candidates: []logos.DecisionCandidate{{Deployment: 1}, {Deployment: 2, Excluded: "not_active"}}},
+			Targets: []logos.DecisionTarget{target}, Explanation: logos.Explanation{Candidates: []logos.DecisionCandidate{{Deployment: 1}, {Deployment: 2, Excluded: "not_active"}}}},
 		Method: "POST", Status: 200, End: logos.EndTruncated, Duration: 1500 * time.Millisecond, FirstByte: 250 * time.Millisecond, RequestBytes: 10, AnswerBytes: 11, ServiceTier: "flex",
 		Error: logos.CallError{Code: "code", Type: "type", Message: "message"},
 		Attempts: []logos.Attempt{{Number: 1, Target: target, Start: start, Duration: time.Second, Status: 200, End: logos.EndTruncated, ProviderRequestID: "r", Detail: "UC",

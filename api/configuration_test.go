@@ -27,7 +27,7 @@ func rich() object {
 		},
 		"credentials": []object{{"provider": "openai", "name": "main", "secret": "sk-1"}, {"provider": "azure", "name": "main", "secret": "sk-2"}, {"provider": "own", "name": "none"}},
 		"models": []object{
-			{"name": "gpt", "capabilities": []string{"vision", "tools"}, "context_window": 128000, "quality": 0.75, "task_quality": object{"law": 0.5, "code": 1}, "task_accuracy": object{"law": 0}}, {"name": "tiny", "endpoint": "chat/completions", "quality": 0},
+			{"name": "gpt", "capabilities": []string{"vision", "tools"}, "context_window": 128000, "max_output_tokens": 16384, "quality": 0.75, "task_quality": object{"law": 0.5, "code": 1}, "task_accuracy": object{"law": 0}}, {"name": "tiny", "endpoint": "chat/completions", "quality": 0},
 		},
 		"deployments": []object{
 			{"model": "gpt", "provider": "openai", "credential": "main", "provider_model": "gpt-x"}, {"model": "gpt", "provider": "azure", "name": "west", "apis": []string{"responses", "chat"}, "include_usage": false, "max_parallel": 4},

@@ -2,6 +2,7 @@ package api_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,24 +35,27 @@ var decidedAt = time.Date(2026, 11, 25, 12, 0, 0, 123456000, time.UTC)
 func decided() *logos.Decision {
 	return &logos.Decision{
 		Start: decidedAt.UnixMicro(), Revision: 5, API: logos.APIChat, Stream: true, Model: "auto", Team: 1, Project: 2, APIKey: 3, Profile: 1, EndUser: "u", Session: "s",
-		BodyBytes: 77, MaxTokens: 9, ClampedTo: 8, MoreCandidates: 2,
+		BodyBytes: 77, MaxTokens: 9, ClampedTo: 8,
 		Reservations: []logos.Reservation{
 			{Budget: 7, Key: "project:2", Start: decidedAt.Truncate(time.Hour).Unix(), Unit: logos.UnitMoney, Currency: "EUR", Amount: 2_500_000, Hard: true, Targets: 1},
 			{Budget: 8, Unit: logos.UnitTokens, Amount: 57, Targets: 1},
 		},
 		Targets: []logos.DecisionTarget{{Deployment: 2, Model: 1, Provider: 3, Credential: 2, Cluster: "c"}},
-		Candidates: []logos.DecisionCandidate{
-			{Deployment: 2, Profile: 1, Rank: 1, Cost: 2_500_000_000, Currency: "EUR", Output: 300, FirstToken: 1_500_000, SlowToken: 3_000_000, Load: 0.25, Stale: true,
-				Score: &logos.DecisionScore{Total: 1750, Cost: 800, Latency: 700, Quality: 600, Load: 500, Session: 100, Prefix: 50, Held: 25}},
-			{Deployment: 1, Excluded: "privacy_zone", Policy: 1, Have: 4, Limit: 2},
-			{Deployment: 4, Excluded: "quality", Policy: 1, Have: -1, Limit: 0.5, What: "code"},
-			{Deployment: 999, Excluded: "no_credential"},
-		},
-		Facts: &logos.DecisionFacts{
-			Seed: 1<<63 + 1, InputTokens: 40, OutputTokens: 500, Tools: true, Images: true, JSONSchema: true, Language: "de", Code: true, Keywords: []string{"law"}, Tags: []string{"tutor"},
-			SessionHash: 1, PrefixHash: 2, SessionDeployment: 2, PrefixDeployment: 3, Incumbent: 4, Objective: 1, First: logos.FirstSpread,
-			Policies: []logos.DecisionPolicy{
-				{ID: 1, Revision: 4, Level: logos.LevelProject, Profile: 1, Relaxed: []logos.Constraint{logos.ConstraintMaxCost}}, {ID: 999, Revision: 2, Skipped: true},
+		Explanation: logos.Explanation{
+			MoreCandidates: 2,
+			Candidates: []logos.DecisionCandidate{
+				{Deployment: 2, Profile: 1, Rank: 1, Cost: 2_500_000_000, Currency: "EUR", Output: 300, FirstToken: 1_500_000, SlowToken: 3_000_000, Load: 0.25, Stale: true,
+					Score: &logos.DecisionScore{Total: 1750, Cost: 800, Latency: 700, Quality: 600, Load: 500, Session: 100, Prefix: 50, Held: 25}},
+				{Deployment: 1, Excluded: "privacy_zone", Policy: 1, Have: 4, Limit: 2},
+				{Deployment: 4, Excluded: "quality", Policy: 1, Have: -1, Limit: 0.5, What: "code"},
+				{Deployment: 999, Excluded: "no_credential"},
+			},
+			Facts: &logos.DecisionFacts{
+				Seed: 1<<63 + 1, InputTokens: 40, OutputTokens: 500, Tools: true, Images: true, JSONSchema: true, Language: "de", Code: true, Keywords: []string{"law"}, Tags: []string{"tutor"},
+				SessionHash: 1, PrefixHash: 2, SessionDeployment: 2, PrefixDeployment: 3, Incumbent: 4, Objective: 1, First: logos.FirstSpread,
+				Policies: []logos.DecisionPolicy{
+					{ID: 1, Revision: 4, Level: logos.LevelProject, Profile: 1, Relaxed: []logos.Constraint{logos.ConstraintMaxCost}}, {ID: 999, Revision: 2, Skipped: true},
+				},
 			},
 		},
 	}
@@ -145,6 +149,13 @@ func TestExplainsACallThatIsNotMade(t *testing.T) {
 	refused(t, "a gateway that starts", status, got, 503, "STARTING", "")
 	status, got = root.do("POST", "/admin/v1/decisions:explain", object{"api_key_id": 999, "session": "s"})
 	refused(t, "a key that there is not", status, got, 404, "NOT_FOUND", "")
+	for body, field := range map[string]string{`5`: "body", `{"a":1,"a":2}`: "body.a", `{"a":[{"b":1e999}]}`: "body.a[0].b", `{"a":"\ud800"}`: "body.a"} {
+		status, got = root.do("POST", "/admin/v1/decisions:explain", `{"api_key_id":1,"session":"s","body":`+body+`}`)
+		refused(t, "the body "+body, status, got, 400, "", field)
+		if said := fieldsIn(got)[field]; strings.Contains(said, "no such field") {
+			t.Errorf("of the body %s it says %q", body, said)
+		}
+	}
 	root.must("POST", at("apiKeys", key)+":revoke", nil)
 	status, got = explain(object{"session": "s"})
 	refused(t, "a revoked key", status, got, 409, "UNUSABLE_API_KEY", "")

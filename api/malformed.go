@@ -52,6 +52,8 @@ func malformed(data []byte, m protoreflect.MessageDescriptor, err error) error {
 		return notJSON("the body must be a JSON object")
 	case strings.Contains(text, "duplicate"):
 		return invalid(path, "it is there twice")
+	case at.free: // any JSON can stand there, and protojson reads all of it but such numbers
+		return invalid(path, "is a number that is too large")
 	case at.field == nil:
 		return invalid(path, "there is no such field: there are %s", strings.Join(changeable(at.in), ", "))
 	}
@@ -137,15 +139,19 @@ type place struct {
 	in      protoreflect.MessageDescriptor // that holds the field
 	field   protoreflect.FieldDescriptor   // nil: there is none of that name
 	element bool                           // of the field, which is a list or a map
+	free    bool                           // it is in a field that holds any JSON object
 }
 
 // locate follows frames from a message to a place in it.
 func locate(m protoreflect.MessageDescriptor, open []*frame) place {
 	p := place{in: m}
 	for _, x := range open {
+		p.free = p.free || p.field != nil && p.field.Message() != nil && p.field.Message().FullName() == "google.protobuf.Struct"
 		switch {
 		case x.list:
 			p.path, p.element = item(p.path, x.index), true
+		case p.free:
+			p.path += "." + short(x.name)
 		case p.field != nil && p.field.IsMap():
 			p.path, p.element = p.path+"."+short(x.name), true
 		default:

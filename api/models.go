@@ -15,7 +15,7 @@ var models = resource[*adminv1.Model]{
 		}
 		return store.Columns{
 			"name": m.GetName(), "endpoint": m.GetEndpoint(), "capabilities": textArray(m.GetCapabilities()),
-			"context_window": orNull(m.GetContextWindow()), "quality": m.Quality, "accuracy": m.Accuracy,
+			"context_window": orNull(m.GetContextWindow()), "max_output_tokens": orNull(m.GetMaxOutputTokens()), "quality": m.Quality, "accuracy": m.Accuracy,
 			"task_quality": byTask(m.GetTaskQuality()), "task_accuracy": byTask(m.GetTaskAccuracy()),
 		}, at("endpoint", checkEndpoint(m.GetEndpoint()))
 	},

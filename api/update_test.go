@@ -119,9 +119,9 @@ func TestAMaskSaysWhatIsChanged(t *testing.T) {
 	fresh := func() string {
 		t.Helper()
 		n++
-		return root.make("models", object{"name": fmt.Sprint("m", n), "endpoint": "chat/completions", "capabilities": []string{"tools"}, "context_window": 100, "quality": 0.5, "labels": object{"a": "b"}})["id"].(string)
+		return root.make("models", object{"name": fmt.Sprint("m", n), "endpoint": "chat/completions", "capabilities": []string{"tools"}, "context_window": 100, "max_output_tokens": 50, "quality": 0.5, "labels": object{"a": "b"}})["id"].(string)
 	}
-	whole := object{"endpoint": "chat/completions", "capabilities": []any{"tools"}, "context_window": "100", "quality": 0.5, "accuracy": nil, "labels": object{"a": "b"}}
+	whole := object{"endpoint": "chat/completions", "capabilities": []any{"tools"}, "context_window": "100", "max_output_tokens": "50", "quality": 0.5, "accuracy": nil, "labels": object{"a": "b"}}
 	but := func(changes object) object {
 		out := make(object)
 		for k, v := range whole {
@@ -149,7 +149,7 @@ func TestAMaskSaysWhatIsChanged(t *testing.T) {
 		"one twice":                          {"endpoint,endpoint", object{"endpoint": "y"}, but(object{"endpoint": "y"}), ""},
 		"no mask: what is given":             {"", object{"endpoint": "z", "quality": 0.0}, but(object{"endpoint": "z", "quality": 0.0}), ""},
 		"read-only ones beside":              {"endpoint,uid,create_time,etag", object{"endpoint": "x", "uid": "mine", "create_time": "2001-01-01T00:00:00Z"}, but(object{"endpoint": "x"}), ""},
-		"everything, the name given":         {"*", object{"name": "new"}, object{"endpoint": "", "capabilities": []any{}, "context_window": "0", "quality": nil, "accuracy": nil, "labels": object{}}, ""},
+		"everything, the name given":         {"*", object{"name": "new"}, object{"endpoint": "", "capabilities": []any{}, "context_window": "0", "max_output_tokens": "0", "quality": nil, "accuracy": nil, "labels": object{}}, ""},
 		"everything, the name not given":     {"*", object{}, whole, "model.name"},
 		"a required field cleared":           {"name", object{}, whole, "model.name"},
 		"an unknown field":                   {"endpint", object{"endpoint": "x"}, whole, "update_mask"},

@@ -180,11 +180,7 @@ func benchIn(ctx context.Context, dir string, o options) (err error) {
 	if err := measure(ctx, sides, cells, o); err != nil {
 		return err
 	}
-	after, err := readMachine()
-	if err != nil {
-		return err
-	}
-	r := report{options: o, cells: cells, machine: describeMachine(ctx, o.envoy), others: after.others(before)}
+	r := report{options: o, cells: cells, machine: describeMachine(ctx, o.envoy)}
 	for _, s := range sides {
 		used, err := s.memory()
 		if err != nil {
@@ -198,10 +194,14 @@ func benchIn(ctx context.Context, dir string, o options) (err error) {
 		var failed error
 		r.changes, failed = p.measureChanges(ctx)
 		err = errors.Join(err, failed)
+		r.budgets, failed = p.measureBudgets(ctx, o)
+		err = errors.Join(err, failed)
 		r.policies, failed = p.measurePolicies(ctx, o)
 		err = errors.Join(err, failed)
 	}
-	err = errors.Join(err, r.failed())
+	after, failed := readMachine()
+	r.others = after.others(before)
+	err = errors.Join(err, failed, r.failed())
 	r.invalid = err
 	text := r.markdown()
 	fmt.Println(text)

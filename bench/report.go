@@ -16,6 +16,7 @@ type report struct {
 	memory   []parts // by side
 	books    string
 	changes  string
+	budgets  string
 	policies string
 	late     int
 	invalid  error
@@ -149,14 +150,10 @@ func (r report) markdown() string {
 	if r.late > 0 {
 		fmt.Fprintf(&b, "In %d rounds the records were not complete within %v: the CPU of those is not all of it.\n", r.late, settleTime)
 	}
-	if r.books != "" {
-		b.WriteString(r.books + "\n")
-	}
-	if r.changes != "" {
-		b.WriteString(r.changes + "\n")
-	}
-	if r.policies != "" {
-		b.WriteString(r.policies + "\n")
+	for _, found := range []string{r.books, r.changes, r.budgets, r.policies} {
+		if found != "" {
+			b.WriteString(found + "\n")
+		}
 	}
 	if r.invalid != nil {
 		fmt.Fprintf(&b, "\n**Not valid:** %v\n", r.invalid)

@@ -21,7 +21,7 @@ import (
 
 // Options says how to lease; the zero value works.
 type Options struct {
-	Lease       time.Duration    // for how long shares may be used without the database; 0: a minute
+	Lease       time.Duration    // for how long shares may be used without the database; 0: 80 s
 	MaxCall     time.Duration    // the longest that a call runs; 0: an hour
 	AskWait     time.Duration    // how long a call waits for the database before it is refused; 0: 200 ms
 	MaxCounters int              // in memory; 0: 200,000
@@ -94,7 +94,7 @@ func New(leases logos.Leases, gateway logos.Gateway, opt Options, log *zap.Logge
 			*v = d
 		}
 	}
-	or(&opt.Lease, time.Minute)
+	or(&opt.Lease, 80*time.Second) // renewed when a quarter of it is over, so that an outage of a minute is covered
 	or(&opt.MaxCall, time.Hour)
 	or(&opt.AskWait, 200*time.Millisecond)
 	if opt.MaxCounters == 0 {

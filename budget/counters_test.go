@@ -129,13 +129,52 @@ func TestAnOutageSpendsTheLeaseAndNoMore(t *testing.T) {
 	}
 	r.end(0, 1)
 	r.open[0].deadline = clock.now()
-	clock.advance(61 * time.Second) // the lease is over
+	clock.advance(81 * time.Second) // the lease is over
 	if r.try("late", 1) {
 		t.Error("a call is admitted after the lease")
 	}
 	store.away = false
 	if !r.try("back", 1) {
 		t.Error("no call is admitted though the database is back")
+	}
+}
+
+// TestAnOutageOfAMinuteIsCovered, at whatever moment between two renewals of the lease it begins.
+func TestAnOutageOfAMinuteIsCovered(t *testing.T) {
+	t.Parallel()
+	for phase := range 25 {
+		clock := &clock{at: noon}
+		store := newLedger(clock, 1_000_000)
+		r := &replica{t: t, id: "g", store: store, clock: clock, index: NewIndex([]*logos.Budget{tokenBudget(1_000_000)})}
+		r.start()
+		for i := range 60 + phase {
+			r.try(fmt.Sprint(i), 10)
+			clock.advance(time.Second)
+			r.lease(t.Context(), true)
+		}
+		store.away = true
+		for i := range 60 {
+			if !r.try(fmt.Sprint("outage ", i), 10) {
+				t.Fatalf("%d s after the demand began, an outage is covered for %d s", 60+phase, i)
+			}
+			clock.advance(time.Second)
+			r.lease(t.Context(), true)
+		}
+	}
+}
+
+// TestARefusalInAnOutageSaysSo: nobody knows what is left, so the budget is not to blame.
+func TestARefusalInAnOutageSaysSo(t *testing.T) {
+	t.Parallel()
+	store := newLedger(&clock{at: noon}, 100)
+	store.away = true
+	c, index := running(t, store, "g", store.clock.now), NewIndex([]*logos.Budget{tokenBudget(100)})
+	_, short := reserve(c, index, "1", &Size{Input: 10, NoOutput: true}, euros(t, "1"))
+	if short == nil {
+		t.Fatal("a call is admitted without a share")
+	}
+	if e := short.Error(); e.Kind != logos.Unavailable || e.Code != "budget_unavailable" || e.RetryAfter != 0 {
+		t.Errorf("the refusal is %+v", e)
 	}
 }
 
@@ -334,6 +373,22 @@ func TestIndexFindsWhatSelectorsMatch(t *testing.T) {
 				t.Fatalf("%+v finds budget %d %d times, want %d", c, b.ID, found[b.ID], want)
 			}
 		}
+	}
+}
+
+// TestANewCounterAsksAFewTimes: a window begins, and demand is not measured yet.
+func TestANewCounterAsksAFewTimes(t *testing.T) {
+	t.Parallel()
+	store := newLedger(&clock{at: noon}, 1_000_000)
+	r := &replica{t: t, id: "g", store: store, clock: store.clock, index: NewIndex([]*logos.Budget{tokenBudget(1_000_000)})}
+	r.start()
+	for i := range 1000 {
+		if !r.try(fmt.Sprint(i), 10) {
+			t.Fatal("a call is refused with most of the budget left")
+		}
+	}
+	if store.leases > 12 {
+		t.Errorf("1000 calls within a second ask %d times", store.leases)
 	}
 }
 

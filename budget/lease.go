@@ -15,21 +15,35 @@ import (
 const (
 	leaseEvery = time.Second
 	maxBatch   = 500 // counters in one transaction
+	// leaseParts is into how many parts a lease is cut: when one of them is over, or used up, it is renewed.
+	leaseParts = 4
 	// leaseTimeout bounds a transaction; calls wait for it no longer than Options.AskWait.
 	leaseTimeout = 3 * time.Second
 )
 
 // A round is one transaction of leases, for those who wait for it.
-type round struct{ done chan struct{} }
+type round struct {
+	done   chan struct{}
+	failed bool // known when it is done
+}
 
-func newRound() *round { return &round{make(chan struct{})} }
+func newRound() *round { return &round{done: make(chan struct{})} }
 
-// ask waits until the database has been asked for what claims are short of, or ctx ends. It does not, and returns
-// false, where the database said a moment ago that there is nothing.
-func (c *Counters) ask(ctx context.Context, claims []claim) bool {
+// An answer is what became of asking the database for more.
+type answer int
+
+const (
+	pointless  answer = iota // it said a moment ago that there is nothing
+	answered                 // it said what there is
+	unanswered               // it was not in time
+	failed                   // it can't be asked
+)
+
+// ask waits until the database has been asked for what claims are short of, or ctx ends.
+func (c *Counters) ask(ctx context.Context, claims []claim) answer {
 	r := c.wait(claims)
 	if r == nil {
-		return false
+		return pointless
 	}
 	select {
 	case c.kick <- struct{}{}:
@@ -37,10 +51,14 @@ func (c *Counters) ask(ctx context.Context, claims []claim) bool {
 	}
 	select {
 	case <-r.done:
+		if r.failed {
+			return failed
+		}
+		return answered
 	case <-ctx.Done():
 		c.metrics.asksTimedOut.Inc()
+		return unanswered
 	}
-	return true
 }
 
 // wait notes what claims wait for, until they are admitted or refused. It returns the round that asks for it; nil:
@@ -126,6 +144,7 @@ func (c *Counters) lease(ctx context.Context, all bool) (more bool) {
 	}
 	shares, err := c.leases.Lease(ctx, c.gateway, requests)
 	if err != nil {
+		r.failed = true
 		c.fail(err)
 		return false
 	}
@@ -176,7 +195,7 @@ func (c *Counters) plan(now time.Time, all bool) (requests []logos.ShareRequest,
 		planned = planned[:maxBatch]
 	}
 	for _, x := range planned {
-		slack := x.slack(now, c.closed)
+		slack := x.slack(now, c.gateway.Lease, c.closed)
 		x.granted = min(x.granted, satAdd(x.settled+x.reserved+x.need, slack))
 		requests = append(requests, logos.ShareRequest{Counter: x.id, End: x.end, Reserved: x.reserved, Held: x.granted, Need: x.need, Slack: slack, Step: x.last})
 	}
@@ -212,16 +231,16 @@ func (x *counter) due(now time.Time, lease time.Duration, closed bool) bool {
 	if x.ended(now) {
 		return false // what is left of it is of no use to anyone
 	}
-	slack, free := x.slack(now, closed), x.granted-x.settled-x.reserved
+	slack, free := x.slack(now, lease, closed), x.granted-x.settled-x.reserved
 	switch {
 	case closed:
 		return free > 0
 	case x.reserved == 0 && slack == 0 && free <= 0:
 		return false
-	case now.Sub(x.leasedAt) > lease/4:
+	case now.Sub(x.leasedAt) > lease/leaseParts:
 		return true
 	}
-	return free > 2*slack || free < slack/4
+	return free > 2*slack || free < slack-slack/leaseParts
 }
 
 // measure brings the rate of demand up to date.
@@ -236,17 +255,18 @@ func (x *counter) measure(now time.Time) {
 }
 
 // slack returns how much more than open calls hold a counter should have, so that the next calls, also of an
-// outage of the database, need not ask: what a minute of present demand uses, at most a fair part of what is
+// outage of the database, need not ask: what present demand uses within a lease, at most a fair part of what is
 // left. One that is idle gives all of it back.
-func (x *counter) slack(now time.Time, closed bool) int64 {
+func (x *counter) slack(now time.Time, lease time.Duration, closed bool) int64 {
 	if closed || now.Sub(x.active) > idleAfter || x.ended(now) {
 		return 0
 	}
 	want := saturate(min(x.last, math.MaxInt64/64), 4)
 	if x.parallel {
 		want = max(want, x.reserved/2)
-	} else if minute := x.rate * time.Minute.Seconds(); minute > float64(want) {
-		want = int64(min(minute, math.MaxInt64/4))
+	} else { // what was used since demand was measured doubles the share of a new counter, which else would ask at every few calls
+		ahead := min(x.rate*lease.Seconds(), math.MaxInt64/4)
+		want = max(want, int64(ahead), x.used)
 	}
 	spare := max(0, x.granted-x.settled-x.reserved)
 	want = min(want, satAdd(x.free, spare)/int64(2*max(1, x.live)))

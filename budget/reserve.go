@@ -21,9 +21,11 @@ type Call struct {
 type claim struct {
 	*entry
 	reservation logos.Reservation
-	left        int64 // that could be reserved in the last try, of a hard budget
-	waiting     hold  // noted in the counter's need
-	full        bool  // there are too many counters for one more
+	left        int64     // that could be reserved in the last try, of a hard budget
+	held        int64     // by open calls of this gateway then
+	heard       time.Time // when the database last said what this gateway may use
+	waiting     hold      // noted in the counter's need
+	full        bool      // there are too many counters for one more
 }
 
 // Call begins with a call; nil: no budget counts it.
@@ -68,12 +70,19 @@ func (e *entry) counts(t *logos.Target, profile logos.ProfileID) bool {
 
 // left returns what was left of a budget in the last try.
 func (c *Call) left(e *entry) int64 {
-	for i := range c.claims {
-		if c.claims[i].entry == e {
-			return c.claims[i].left
-		}
+	if x := c.lastTry(e); x != nil {
+		return x.left
 	}
 	return e.limit
+}
+
+func (c *Call) lastTry(e *entry) *claim {
+	for i := range c.claims {
+		if c.claims[i].entry == e {
+			return &c.claims[i]
+		}
+	}
+	return nil
 }
 
 // A Grant is what a call holds.
@@ -88,7 +97,7 @@ func (c *Call) Reserve(ctx context.Context, id logos.CallID, profile logos.Profi
 	if short := c.claim(profile, targets, s, s.Output); short != nil {
 		return Grant{}, short
 	}
-	short := c.admit(ctx, id)
+	short, away := c.admit(ctx, id)
 	if short == nil {
 		return c.grant(0), nil
 	}
@@ -100,25 +109,33 @@ func (c *Call) Reserve(ctx context.Context, id logos.CallID, profile logos.Profi
 	}
 	c.counters.metrics.refused.WithLabelValues(string(short.Unit)).Inc()
 	why := c.shortage(short.entry, short.reservation.Amount)
-	why.Full = short.full
+	why.Full, why.Away = short.full, away
 	return Grant{}, why
 }
 
 // admit reserves the claims, for which it asks the database where that may help. Another call may take what was
-// asked for, so it asks again as long as the database does not say that there is no more.
-func (c *Call) admit(ctx context.Context, id logos.CallID) *claim {
-	short := c.counters.admit(id, c.claims)
+// asked for, so it asks again as long as the database does not say that there is no more. It says too whether nobody
+// knows that, since the database is away.
+func (c *Call) admit(ctx context.Context, id logos.CallID) (short *claim, away bool) {
+	short = c.counters.admit(id, c.claims)
 	if short == nil {
-		return nil
+		return nil, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.counters.opt.AskWait)
 	defer cancel()
-	for ctx.Err() == nil && c.counters.ask(ctx, c.claims) {
+	for ctx.Err() == nil {
+		said := c.counters.ask(ctx, c.claims)
+		if said == pointless {
+			return short, false
+		}
 		if short = c.counters.admit(id, c.claims); short == nil {
-			return nil
+			return nil, false
+		}
+		if said == failed || said == unanswered && c.counters.opt.Now().Sub(short.heard) > leaseTimeout {
+			return short, true
 		}
 	}
-	return short
+	return short, false
 }
 
 // claim works out what the call needs with an output limit. It fails where a hard budget counts what is not known.
@@ -212,7 +229,7 @@ func (c *Counters) admit(id logos.CallID, claims []claim) (short *claim) {
 		if x.full = n == nil; x.full {
 			x.left = 0
 		} else {
-			x.left = c.spendable(n, now)
+			x.left, x.held, x.heard = c.spendable(n, now), n.reserved, n.leasedAt
 			n.active = now
 		}
 		if x.left < x.reservation.Amount && short == nil {

@@ -56,12 +56,8 @@ func used(c *logos.Call, r *logos.Reservation) int64 {
 	return amount
 }
 
-// requests counts a call that was sent, unless the targets that count were not tried.
-func requests(c *logos.Call, r *logos.Reservation) int64 {
-	if int(r.Targets) == 1<<len(c.Decision.Targets)-1 {
-		return 1
-	}
-	n := int64(0)
+// requests counts a call of which there was an attempt at a target that counts.
+func requests(c *logos.Call, r *logos.Reservation) (n int64) {
 	eachAttempt(c, r, func(*logos.Attempt) { n = 1 })
 	return n
 }

@@ -19,14 +19,19 @@ type Shortage struct {
 	Unknown bool // it would have to count money or tokens of which no bound is known
 	Passes  bool // since the call passes through
 	Full    bool // the gateway keeps as many counters as it can
+	Away    bool // the database does not say how much there is
 	Needed  int64
 	Left    int64
+	Held    int64     // by open calls of this gateway
 	Resets  time.Time // zero: never
 	now     time.Time
 }
 
 func (c *Call) shortage(e *entry, needed int64) *Shortage {
-	s := &Shortage{Budget: e.Budget, Needed: needed, Left: c.left(e), now: c.now}
+	s := &Shortage{Budget: e.Budget, Needed: needed, Left: e.limit, now: c.now}
+	if x := c.lastTry(e); x != nil {
+		s.Left, s.Held = x.left, x.held
+	}
 	if _, end := e.window(c.now); end > 0 {
 		s.Resets = time.Unix(end, 0)
 	}
@@ -38,10 +43,12 @@ func (s *Shortage) Error() *logos.Error {
 	switch {
 	case s.Full:
 		return logos.Errorf(logos.Unavailable, "too_many_counters", "the gateway counts for as many as it can, and the budget %q has a counter for each: try again in a few seconds", s.Name)
+	case s.Away:
+		return logos.Errorf(logos.Unavailable, "budget_unavailable", "the gateway can't reach its database, and what it may use of the budget %q without it is used up: try again in a few seconds", s.Name)
 	case s.Passes:
-		return logos.Errorf(logos.Denied, "budget_needs_model", "the budget %q limits %s, and of calls that pass through nobody knows how much they use before: call by model", s.Name, s.Unit)
+		return logos.Errorf(logos.Denied, "budget_needs_model", "the budget %q limits %s, and of calls that pass through nobody knows how much they use before: call by a model that the key's access profile grants", s.Name, s.Unit)
 	case s.Unknown:
-		return logos.Errorf(logos.Denied, "deployment_unpriced", "the budget %q limits money, and no deployment that could serve this call has a price in %s: `logos prices unpriced` shows an administrator the command that sets one, an explicit 0 included", s.Name, s.Currency)
+		return logos.Errorf(logos.Denied, "deployment_unpriced", "the budget %q limits money, and no deployment that could serve this call has a price in %s: an administrator sets one with `logos prices set --currency %[2]s`, an explicit 0 included, and `logos prices unpriced` shows what has none at all", s.Name, s.Currency)
 	}
 	kind, code := logos.Exhausted, RateLimitExceeded
 	if s.Unit == logos.UnitMoney {
@@ -88,7 +95,16 @@ func (s *Shortage) uses() string {
 	if s.Unit == logos.UnitParallel || s.Unit == logos.UnitRequests {
 		return "all of them are taken"
 	}
-	return fmt.Sprintf("%s is left, and this call may use %s", s.quantity(s.Left), s.quantity(s.Needed))
+	held := ""
+	if s.Held > 0 {
+		held = fmt.Sprintf(", %s is held by calls under way", s.quantity(s.Held))
+	}
+	return fmt.Sprintf("%s is left%s, and this call may use %s", s.quantity(s.Left), held, s.quantity(s.Needed))
+}
+
+// mayReturn says whether there may be room when calls that are under way have ended. Requests stay used.
+func (s *Shortage) mayReturn() bool {
+	return s.Unit == logos.UnitParallel || s.Unit != logos.UnitRequests && s.Needed <= s.Left+s.Held
 }
 
 func (s *Shortage) resets() string {
@@ -106,6 +122,10 @@ func (s *Shortage) advice() string {
 	switch {
 	case s.Unit == logos.UnitParallel:
 		return "Try again when one of them has ended"
+	case s.mayReturn():
+		return "Try again when they have ended, lower max_tokens, or ask for a larger budget"
+	case s.Unit == logos.UnitRequests && s.Needed > s.amount():
+		return "Ask for a larger budget"
 	case s.Needed > s.amount():
 		return "It is more than the whole budget: lower max_tokens, shorten the request, or ask for a larger budget"
 	case s.Unit == logos.UnitRequests:
@@ -117,7 +137,7 @@ func (s *Shortage) advice() string {
 // retryAfter says when it makes sense to try again; 0: never.
 func (s *Shortage) retryAfter() time.Duration {
 	switch {
-	case s.Unit == logos.UnitParallel:
+	case s.mayReturn():
 		return time.Second
 	case s.Resets.IsZero() || s.Needed > s.amount():
 		return 0

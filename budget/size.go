@@ -34,14 +34,28 @@ func (s *Size) output(t *logos.Target, limit int64) int64 {
 	if s.NoOutput {
 		return 0
 	}
-	bound := int64(DefaultOutput)
-	if t.Model != nil && t.Model.ContextWindow > 0 {
-		bound = t.Model.ContextWindow
-	}
-	if limit > 0 && (limit < bound || t.Model == nil || t.Model.ContextWindow == 0) {
-		bound = limit
+	bound := least(limit, modelOutput(t.Model))
+	if bound == 0 {
+		bound = DefaultOutput
 	}
 	return saturate(bound, s.answers())
+}
+
+// modelOutput bounds an answer of a model, by its own limit and by its context window, of which every answer is a
+// part; 0: neither is known.
+func modelOutput(m *logos.Model) int64 {
+	if m == nil {
+		return 0
+	}
+	return least(m.MaxOutputTokens, m.ContextWindow)
+}
+
+// least returns the lower of two bounds, of which 0 is none.
+func least(a, b int64) int64 {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
 }
 
 func (s *Size) answers() int64 { return max(1, s.Answers) }

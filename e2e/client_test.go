@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -43,7 +45,13 @@ var client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64, Di
 // "name: value"; one without value removes the default.
 func (g *gateway) open(method, path string, body io.Reader, headers ...string) (*http.Response, error) {
 	g.t.Helper()
-	req, err := http.NewRequestWithContext(g.t.Context(), method, "http://"+g.data+path, body)
+	return g.openIn(g.t.Context(), method, path, body, headers...)
+}
+
+// openIn is open for as long as ctx lasts: the caller leaves with it.
+func (g *gateway) openIn(ctx context.Context, method, path string, body io.Reader, headers ...string) (*http.Response, error) {
+	g.t.Helper()
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+g.data+path, body)
 	if err != nil {
 		g.t.Fatal(err)
 	}
@@ -59,6 +67,23 @@ func (g *gateway) open(method, path string, body io.Reader, headers ...string) (
 		}
 	}
 	return client.Do(req)
+}
+
+// readUntil makes a call and reads its answer line by line, until that is enough or over; then the caller leaves. An
+// error means that there was no answer.
+func (g *gateway) readUntil(ctx context.Context, path, body string, enough func(line string) bool, headers ...string) error {
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	resp, err := g.openIn(ctx, "POST", path, strings.NewReader(body), headers...)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	for lines := bufio.NewReader(resp.Body); ; {
+		if line, err := lines.ReadString('\n'); err != nil || enough(line) {
+			return nil
+		}
+	}
 }
 
 // call makes a call with the root key and reads the answer.

@@ -36,7 +36,7 @@ providers:
 credentials:
   - {name: main, provider: local, secret: {env: PROVIDER_KEY}}
 models:
-  - {name: tiny, capabilities: [tools], context_window: 4096, quality: 0.5}
+  - {name: tiny, capabilities: [tools], context_window: 4096, max_output_tokens: 1024, quality: 0.5}
 deployments:
   - {model: tiny, provider: local, credential: main, provider_model: tiny-v1, include_usage: false}
 access_profiles:

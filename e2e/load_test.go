@@ -245,7 +245,13 @@ func TestKillsAtRandomMomentsLoseNothing(t *testing.T) {
 			g.eventually("a new "+name, waitLong, func() bool { now := g.pid(name); return now != 0 && now != pid })
 		}
 	}
-	g.eventually("work after the kills", waitLong, func() bool { return g.chat("m").status == 200 })
+	done := 0 // on a busy machine few calls get between the kills: as many come after them, beside these
+	g.eventually("50 calls after the kills", waitLong, func() bool {
+		if g.chat("m").status == 200 {
+			done++
+		}
+		return done >= 50
+	})
 	close(stop)
 	complete, failed := wait()
 	t.Logf("killed %v; %d calls were complete, %d not", kills, len(complete), failed)

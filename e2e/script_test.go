@@ -78,11 +78,11 @@ func newScript(t *testing.T, acts ...act) *script {
 	return s
 }
 
-// starts says that the call is made now.
+// starts says that the call is made now, and forgets those before.
 func (s *script) starts() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.begin = time.Now()
+	s.begin, s.log, s.at = time.Now(), nil, nil
 }
 
 // saw describes the attempts that reached the provider.

@@ -54,7 +54,7 @@ func (c *call) refuse(e *logos.Error, cause error) *extprocv3.ProcessingResponse
 			metadata = namespace(map[string]*structpb.Value{DecisionKey: structpb.NewStringValue(string(encoded))})
 		}
 	}
-	headers := retryHeaders(e)
+	headers := append(retryHeaders(e), c.limitHeaders(e)...)
 	api := c.route.API
 	if c.anthropic || strings.HasPrefix(c.path, "/v1/messages") {
 		api = logos.APIMessages

@@ -31,8 +31,7 @@ func (c *call) spends(d *logos.Decision, parsed *dialect.Request, body []byte) {
 	if c.spending = c.counted(d); c.spending == nil {
 		return
 	}
-	content := parsed.Content(body)
-	b := parsed.Bounds(c.route.API, body, &content)
+	b := parsed.Bounds(c.route.API, body, c.prompt(parsed, body))
 	c.spending.bounds = b
 	c.spending.size = budget.Size{Input: b.Input, Output: b.Output, Answers: b.Answers, NoOutput: c.route.API == logos.APIEmbeddings}
 }
@@ -123,7 +122,7 @@ func (c *call) reservePassing(ctx context.Context, d *logos.Decision) error {
 	}
 	c.spending.size = budget.Size{Unbounded: true}
 	grant, short := c.spending.Reserve(ctx, c.id, d.Profile, []budget.Target{{Target: c.proxied}}, &c.spending.size)
-	if short != nil {
+	if c.spending.short = short; short != nil {
 		return &refusal{decision: d, err: short.Error()}
 	}
 	d.Reservations = grant.Reservations
@@ -152,6 +151,23 @@ func retryHeaders(e *logos.Error) (out []*corev3.HeaderValueOption) {
 	}
 	if !passing {
 		out = append(out, setHeader("x-should-retry", "false"))
+	}
+	return out
+}
+
+// limitHeaders say what the limit is that refuses a call, of requests or tokens, in OpenAI's names and notation.
+func (c *call) limitHeaders(e *logos.Error) []*corev3.HeaderValueOption {
+	if e.Code != budget.RateLimitExceeded || c.spending == nil || c.spending.short == nil || c.spending.short.Unit == logos.UnitParallel {
+		return nil
+	}
+	short := c.spending.short
+	set := func(what, value string) *corev3.HeaderValueOption {
+		return setHeader("x-ratelimit-"+what+"-"+string(short.Unit), value)
+	}
+	out := []*corev3.HeaderValueOption{set("limit", short.Limit.String()), set("remaining", strconv.FormatInt(short.Left, 10))}
+	if !short.Resets.IsZero() {
+		seconds := math.Ceil(short.Resets.Sub(c.now).Seconds())
+		out = append(out, set("reset", (time.Duration(seconds)*time.Second).String()))
 	}
 	return out
 }

@@ -83,15 +83,16 @@ func TestAnExhaustedBudgetRefusesInWordsThatHelp(t *testing.T) {
 		code, text string
 		retryAfter string
 		retry      string
+		limit      [3]string // limit, remaining and reset
 	}{
-		"money":    {money, 402, "budget_exceeded", `the budget "budget 1" allows 0.14 EUR a month; 0.04 EUR is left, and this call may use 0.1 EUR, until 2026-12-01 00:00:00 UTC.`, "561600", "false"},
-		"tokens":   {hard(logos.UnitTokens, "150"), 429, "rate_limit_exceeded", "150 tokens; ", "", "false"},
-		"requests": {daily, 429, "rate_limit_exceeded", "1 requests a day; all of them are taken, until 2026-11-25 00:00:00 UTC", "43200", "false"},
-		"parallel": {hard(logos.UnitParallel, "1"), 429, "rate_limit_exceeded", "1 calls at once", "1", ""},
+		"money":    {money, 402, "budget_exceeded", `the budget "budget 1" allows 0.14 EUR a month; 0.04 EUR is left, 0.1 EUR is held by calls under way, and this call may use 0.1 EUR, until 2026-12-01 00:00:00 UTC. Try again when`, "1", "false", [3]string{}},
+		"tokens":   {hard(logos.UnitTokens, "150"), 429, "rate_limit_exceeded", "150 tokens; 50 tokens is left, 100 tokens is held", "1", "", [3]string{"150", "50", ""}},
+		"requests": {daily, 429, "rate_limit_exceeded", "1 requests a day; all of them are taken, until 2026-11-25 00:00:00 UTC", "43200", "false", [3]string{"1", "0", "12h0m0s"}},
+		"parallel": {hard(logos.UnitParallel, "1"), 429, "rate_limit_exceeded", "1 calls at once", "1", "", [3]string{}},
 	} {
 		g, _ := budgetGateway(t, nil, c.budget)
 		body := `{"model":"small","max_tokens":100}`
-		decisionOf(t, g.chat(body).last())
+		g.decisionOf(g.chat(body).last())
 		answer := g.chat(body).last().GetImmediateResponse()
 		if answer == nil || int(answer.GetStatus().GetCode()) != c.status {
 			t.Fatalf("%s: the answer is %v", name, answer)
@@ -106,6 +107,11 @@ func TestAnExhaustedBudgetRefusesInWordsThatHelp(t *testing.T) {
 		if headers["retry-after"] != c.retryAfter || headers["x-should-retry"] != c.retry {
 			t.Errorf("%s: the headers are %v", name, headers)
 		}
+		for i, what := range []string{"limit", "remaining", "reset"} {
+			if h := fmt.Sprintf("x-ratelimit-%s-%s", what, name); headers[h] != c.limit[i] {
+				t.Errorf("%s is %q, want %q", h, headers[h], c.limit[i])
+			}
+		}
 	}
 }
 
@@ -115,7 +121,7 @@ func TestReservationsTravelInTheDecision(t *testing.T) {
 	users.Each, users.Window = logos.EachEndUser, logos.WindowDay
 	soft := &logos.Budget{Unit: logos.UnitTokens, Limit: decimal.NewFromInt(1)}
 	g, _ := budgetGateway(t, nil, money, users, soft)
-	d, _ := decisionOf(t, g.chat(`{"model":"small","max_tokens":100,"user":"ann","n":2}`).last())
+	d, _ := g.decisionOf(g.chat(`{"model":"small","max_tokens":100,"user":"ann","n":2}`).last())
 	day, _ := logos.WindowDay.Bounds(now, nil)
 	want := []logos.Reservation{
 		{Budget: 1, Unit: logos.UnitMoney, Currency: "EUR", Amount: 200_000_000, Hard: true, Targets: 0b11},
@@ -138,7 +144,7 @@ func TestReservationsTravelInTheDecision(t *testing.T) {
 func TestABudgetChoosesWhatItCanPay(t *testing.T) {
 	t.Parallel()
 	g, _ := budgetGateway(t, nil, hard(logos.UnitMoney, "0.06"))
-	d, _ := decisionOf(t, g.chat(`{"model":"small","max_tokens":100}`).last())
+	d, _ := g.decisionOf(g.chat(`{"model":"small","max_tokens":100}`).last())
 	if len(d.Targets) != 1 || d.Targets[0].Provider != 2 || d.Reservations[0].Amount != 50_000_000 {
 		t.Errorf("it goes to %+v and holds %+v", d.Targets, d.Reservations)
 	}
@@ -151,7 +157,7 @@ func TestWhatHasNoPriceIsLeftOut(t *testing.T) {
 	t.Parallel()
 	unpriced := func(r *logos.Resources) { r.Prices = r.Prices[:2] }
 	g, _ := budgetGateway(t, unpriced, hard(logos.UnitMoney, "5"))
-	d, _ := decisionOf(t, g.chat(`{"model":"small","max_tokens":100}`).last())
+	d, _ := g.decisionOf(g.chat(`{"model":"small","max_tokens":100}`).last())
 	if len(d.Targets) != 1 || d.Targets[0].Provider != 1 || d.Candidates[1].Excluded != "no_price" || d.Candidates[1].What != "budget 1" {
 		t.Errorf("it goes to %+v: %+v", d.Targets, d.Candidates)
 	}
@@ -168,7 +174,7 @@ func TestABudgetLowersMaxTokens(t *testing.T) {
 	money.ClampMaxTokens = true
 	g, _ := budgetGateway(t, nil, money)
 	answer := g.chat(`{"model":"small"}`).last()
-	d, _ := decisionOf(t, answer)
+	d, _ := g.decisionOf(answer)
 	fields := answer.GetDynamicMetadata().GetFields()[extproc.Namespace].GetStructValue().GetFields()
 	if d.ClampedTo != 50 || d.Reservations[0].Amount != 50_000_000 {
 		t.Errorf("the limit is %d, reserved is %+v", d.ClampedTo, d.Reservations)
@@ -190,7 +196,7 @@ func TestARefusedIntentHoldsNothing(t *testing.T) {
 		}
 	}
 	g.intents.err = nil
-	decisionOf(t, g.chat(`{"model":"small"}`).last())
+	g.decisionOf(g.chat(`{"model":"small"}`).last())
 }
 
 func TestAnExplanationHoldsNothing(t *testing.T) {
@@ -202,7 +208,7 @@ func TestAnExplanationHoldsNothing(t *testing.T) {
 			t.Fatalf("explained is %+v (%v)", d, err)
 		}
 	}
-	decisionOf(t, g.chat(`{"model":"small"}`).last())
+	g.decisionOf(g.chat(`{"model":"small"}`).last())
 }
 
 func presentKey(t testing.TB, g *gateway) *logos.APIKey {
@@ -218,7 +224,7 @@ func TestWhatPassesThroughIsCountedOrRefused(t *testing.T) {
 	t.Parallel()
 	header := []string{"x-logos-proxy", "1", "x-logos-provider", "one"}
 	g, _ := budgetGateway(t, nil, hard(logos.UnitRequests, "1"))
-	if d, _ := decisionOf(t, g.chat(`{"model":"small"}`, header...).last()); d == nil || len(d.Reservations) != 1 || d.Refusal != "" {
+	if d, _ := g.decisionOf(g.chat(`{"model":"small"}`, header...).last()); d == nil || len(d.Reservations) != 1 || d.Refusal != "" {
 		t.Fatalf("the decision is %+v", d)
 	}
 	if got := g.chat(`{"model":"small"}`, header...).last().GetImmediateResponse().GetStatus().GetCode(); got != 429 {

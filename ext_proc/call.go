@@ -2,7 +2,6 @@ package extproc
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -24,17 +23,18 @@ type call struct {
 	epoch    string
 	source   string // address of the caller, as Envoy knows it
 	now      time.Time
-	snapshot *Snapshot       // loaded once
-	config   *logos.Config   // the snapshot's
-	asker    *policy.Caller  // for policies; nil: not asked for yet
-	seed     uint64          // of all chance; 0: by the call's id
-	explains bool            // the call is not made
-	proxied  *logos.Target   // of a pass-through call
-	spending *spending       // nil: no budget counts it
-	timeout  time.Duration   // of the whole call; 0: the route's
-	outcome  string          // for the metric
-	offered  []*logos.Target // that failed or were slow, and that this call may try
-	claimed  []*logos.Target // that no other call tries meanwhile
+	snapshot *Snapshot        // loaded once
+	config   *logos.Config    // the snapshot's
+	asker    *policy.Caller   // for policies; nil: not asked for yet
+	seed     uint64           // of all chance; 0: by the call's id
+	explains bool             // the call is not made
+	proxied  *logos.Target    // of a pass-through call
+	spending *spending        // nil: no budget counts it
+	content  *dialect.Content // of the body; nil: not read yet
+	timeout  time.Duration    // of the whole call; 0: the route's
+	outcome  string           // for the metric
+	offered  []*logos.Target  // that failed or were slow, and that this call may try
+	claimed  []*logos.Target  // that no other call tries meanwhile
 	// bodySeen says that the answer is to the body's message.
 	bodySeen bool
 }
@@ -268,7 +268,7 @@ func (c *call) decision(parsed *dialect.Request, model string, bodyBytes int64) 
 
 // send notes the intent and tells Envoy what to do. Without a plan, attempts go to the targets in their order.
 func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*extprocv3.ProcessingResponse, error) {
-	encoded, err := json.Marshal(d)
+	encoded, settling, err := d.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode the decision: %w", err)
 	}
@@ -284,7 +284,7 @@ func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*
 	if sent := c.server.cfg.Sent; sent != nil {
 		sent(c.id, d)
 	}
-	return c.dispatch(d, encoded, rewrites, plan)
+	return c.dispatch(d, settling, rewrites, plan)
 }
 
 // clip cuts a text to at most n bytes of valid UTF-8.

@@ -126,12 +126,12 @@ func (c *call) choose(w wish, parsed *dialect.Request, body []byte, name string)
 	live := policy.Live{Active: s.active, Inactive: s.cfg.Inactive, State: c.state(set != nil)}
 	if set == nil {
 		if w.model == nil || w.model.ContextWindow > 0 {
-			content := parsed.Content(body)
+			content := c.prompt(parsed, body)
 			r.InputTokens, r.LongestInput = content.Tokens, content.Longest
 		}
 		return set.Choose(c.profiles, &r, &policy.Caller{}, live)
 	}
-	c.read(&r, parsed.Content(body))
+	c.read(&r, c.prompt(parsed, body))
 	caller := c.asks()
 	caller.HasEndUser = caller.HasEndUser || parsed.User != ""
 	r.Seed = c.seed
@@ -147,8 +147,17 @@ func (c *call) choose(w wish, parsed *dialect.Request, body []byte, name string)
 	return choice
 }
 
+// prompt returns what the body holds, which is read once.
+func (c *call) prompt(parsed *dialect.Request, body []byte) *dialect.Content {
+	if c.content == nil {
+		content := parsed.Content(body)
+		c.content = &content
+	}
+	return c.content
+}
+
 // read takes what the prompt holds.
-func (c *call) read(r *policy.Request, content dialect.Content) {
+func (c *call) read(r *policy.Request, content *dialect.Content) {
 	r.InputTokens, r.LongestInput, r.Tools, r.Images, r.JSONSchema = content.Tokens, content.Longest, content.Tools, content.Images, content.JSONSchema
 	r.Signals = c.snapshot.signals.Extract(signals.Text{System: content.System, User: content.User})
 	if c.session != "" {

@@ -47,7 +47,8 @@ func (o *offers) into(c *extproc.Config) {
 
 func offered(t *testing.T, o *offers, edit func(*logos.Resources)) []logos.DeploymentID {
 	t.Helper()
-	d, _ := decisionOf(t, newGatewayWith(t, config(t, edit), o.into).chat(`{"model":"small"}`).last())
+	g := newGatewayWith(t, config(t, edit), o.into)
+	d, _ := g.decisionOf(g.chat(`{"model":"small"}`).last())
 	var to []logos.DeploymentID
 	for _, x := range d.Targets {
 		to = append(to, x.Deployment)

@@ -107,12 +107,14 @@ func TestDecidesACallInOneRoundTrip(t *testing.T) {
 			t.Errorf("at %s the request is\n%+v, want\n%+v", cluster, got, want)
 		}
 	}
-	d, encoded := decisionOf(t, answer)
+	d, encoded := g.decisionOf(answer)
 	want := &logos.Decision{
 		Start: now.UnixMicro(), Deadline: now.Add(time.Hour).UnixMicro(), Revision: 17, API: logos.APIChat, Stream: true, Model: "small",
 		Team: 9, Project: 1, APIKey: 3, Profile: 4, EndUser: c.Hasher.EndUser(1, "eve"), Session: "s-1", BodyBytes: int64(len(body)), MaxTokens: 50,
-		Targets:    []logos.DecisionTarget{{Deployment: 1, Model: 1, Provider: 1, Credential: 1, Cluster: one, AsksUsage: true}, {Deployment: 2, Model: 1, Provider: 2, Credential: 2, Cluster: two}},
-		Candidates: []logos.DecisionCandidate{{Deployment: 1}, {Deployment: 2}, {Deployment: 3, Excluded: "no_credential"}},
+		Targets: []logos.DecisionTarget{{Deployment: 1, Model: 1, Provider: 1, Credential: 1, Cluster: one, AsksUsage: true}, {Deployment: 2, Model: 1, Provider: 2, Credential: 2, Cluster: two}},
+		Explanation: logos.Explanation{
+			Candidates: []logos.DecisionCandidate{{Deployment: 1}, {Deployment: 2}, {Deployment: 3, Excluded: "no_credential"}},
+		},
 	}
 	if diff := cmp.Diff(want, d); diff != "" {
 		t.Errorf("the decision differs (-want +got):\n%s", diff)
@@ -211,7 +213,7 @@ func TestChoosesAmongWhatTheCallMayUse(t *testing.T) {
 				g.inactive[clusterOf(t, config, c.inactive)] = true
 			}
 			x := g.call("POST", c.path, c.body, append([]string{"x-api-key", key}, c.headers...)...)
-			d, _ := decisionOf(t, x.last())
+			d, _ := g.decisionOf(x.last())
 			if d == nil || d.Refusal != "" {
 				t.Fatalf("refused: %v", x.last().GetImmediateResponse())
 			}

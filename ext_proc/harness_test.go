@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -221,16 +222,24 @@ func (g *gateway) chat(body string, pairs ...string) exchange {
 	return g.call("POST", chat, body, append([]string{"authorization", "Bearer " + key}, pairs...)...)
 }
 
-// decisionOf decodes the decision in an answer's metadata.
-func decisionOf(t *testing.T, answer *extprocv3.ProcessingResponse) (d *logos.Decision, encoded string) {
-	t.Helper()
+// decisionOf decodes the decision of an answer: of a call that was sent, the one in its intent, of which the answer's
+// metadata has all that settling needs.
+func (g *gateway) decisionOf(answer *extprocv3.ProcessingResponse) (d *logos.Decision, encoded string) {
+	g.t.Helper()
 	encoded = answer.GetDynamicMetadata().GetFields()[extproc.Namespace].GetStructValue().GetFields()[extproc.DecisionKey].GetStringValue()
 	if encoded == "" {
 		return nil, ""
 	}
+	begun := g.intents.all()
+	for i := len(begun) - 1; i >= 0; i-- {
+		if settling := strings.TrimSuffix(encoded, "}"); strings.HasPrefix(begun[i].encoded, settling) {
+			encoded = begun[i].encoded
+			break
+		}
+	}
 	d = &logos.Decision{}
 	if err := json.Unmarshal([]byte(encoded), d); err != nil {
-		t.Fatalf("the decision %q: %v", encoded, err)
+		g.t.Fatalf("the decision %q: %v", encoded, err)
 	}
 	return d, encoded
 }

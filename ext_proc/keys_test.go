@@ -45,7 +45,7 @@ func TestAnImportedKeyWorksInEachHeaderAndIsRemoved(t *testing.T) {
 		} {
 			g := newGateway(t, config(t, func(r *logos.Resources) { add(r, importedKey) }))
 			x := g.call("POST", chat, `{"model":"small"}`, c.headers...)
-			d, _ := decisionOf(t, x.last())
+			d, _ := g.decisionOf(x.last())
 			_, removed := mutation(x.last().GetRequestBody().GetResponse().GetHeaderMutation())
 			if !slices.Equal(removed, c.removed) || d == nil || d.APIKey != 7 {
 				t.Errorf("imported %s, with %q, it removes %q, want %q; answer %v", how, c.headers, removed, c.removed, x.last().GetImmediateResponse())
@@ -81,7 +81,7 @@ func TestPassesThroughWithAnImportedKey(t *testing.T) {
 			config := config(t, func(r *logos.Resources) { passing(r); imported(r, importedKey) })
 			g := newGateway(t, config)
 			x := g.call("GET", "/v1/files", "", append([]string{"x-logos-provider", "one"}, c.headers...)...)
-			d, _ := decisionOf(t, x.last())
+			d, _ := g.decisionOf(x.last())
 			_, removed := mutation(x.last().GetRequestHeaders().GetResponse().GetHeaderMutation())
 			if d == nil || len(d.Targets) != 1 || d.Targets[0].Credential != c.credential || d.APIKey != 7 || !slices.Equal(removed, c.removed) {
 				t.Errorf("it removes %q for %+v, want %q; answer %v", removed, d, c.removed, x.last().GetImmediateResponse())
@@ -93,7 +93,7 @@ func TestPassesThroughWithAnImportedKey(t *testing.T) {
 func TestARotatedKeyWorksByBothSecretsForAWhile(t *testing.T) {
 	for secret, until := range map[string]time.Time{key: now.Add(time.Second), "lg-the-new-key": now.Add(-time.Hour)} {
 		g := newGateway(t, config(t, func(r *logos.Resources) { rotated(r, until) }))
-		if d, _ := decisionOf(t, g.call("POST", chat, `{"model":"small"}`, "x-api-key", secret).last()); d == nil || d.Refusal != "" || d.APIKey != 3 {
+		if d, _ := g.decisionOf(g.call("POST", chat, `{"model":"small"}`, "x-api-key", secret).last()); d == nil || d.Refusal != "" || d.APIKey != 3 {
 			t.Errorf("with %s, which works until %v, the decision is %+v", secret, until, d)
 		}
 	}

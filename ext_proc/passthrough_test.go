@@ -39,7 +39,7 @@ func TestPassesACallThroughUnread(t *testing.T) {
 	if got := rewriteOf(t, answer, cluster, ""); got != (rewrite{"/v1/audio/speech?voice=x", "one.example", ""}) || !slices.Equal(routeOf(t, answer), []string{cluster}) {
 		t.Errorf("the request is %+v at %v", got, routeOf(t, answer))
 	}
-	d, _ := decisionOf(t, answer)
+	d, _ := g.decisionOf(answer)
 	wantTargets := []logos.DecisionTarget{{Provider: 1, Credential: 1, Cluster: cluster}}
 	if d == nil || d.API != logos.APINone || d.Profile != 4 || d.BodyBytes != 15 || !cmp.Equal(d.Targets, wantTargets) || len(g.intents.all()) != 1 {
 		t.Errorf("the decision is %+v, intents %d", d, len(g.intents.all()))
@@ -75,7 +75,7 @@ func TestChoosesTheProviderOfAPassThrough(t *testing.T) {
 			config := config(t, c.change)
 			g := newGateway(t, config)
 			x := g.call("GET", "/v1/files", "", append([]string{"logos-key", key}, c.headers...)...)
-			d, _ := decisionOf(t, x.last())
+			d, _ := g.decisionOf(x.last())
 			if d == nil || len(d.Targets) != 1 {
 				t.Fatalf("the answer is %v", x.last())
 			}
@@ -97,7 +97,7 @@ func TestKeepsTheKeyFromTheProviderWhereverItStands(t *testing.T) {
 		for _, headers := range [][]string{append([]string{"logos-key", key}, stray...), append(slices.Clone(stray), "logos-key", key)} {
 			g := newGateway(t, c)
 			x := g.call("GET", "/v1/files", "", append(headers, "x-logos-provider", "two")...)
-			d, _ := decisionOf(t, x.last())
+			d, _ := g.decisionOf(x.last())
 			if d == nil || len(d.Targets) != 1 || d.Targets[0].Credential == 0 {
 				t.Errorf("with %v the decision is %+v: %v", headers, d, x.last())
 				continue
@@ -130,7 +130,7 @@ func TestChecksTheModelOfAPassThrough(t *testing.T) {
 		g := newGateway(t, c)
 		const body = `{"model":"big","stream":true,"user":"eve"}`
 		x := g.call("POST", chat, body, "x-api-key", key, header, "true", "x-logos-provider", "two")
-		d, _ := decisionOf(t, x.last())
+		d, _ := g.decisionOf(x.last())
 		if d == nil || len(x.answers) != 2 || d.Model != "big" || !d.Stream || d.BodyBytes != int64(len(body)) || d.EndUser == "" || len(d.Targets) != 1 || d.Targets[0].Deployment != 0 {
 			t.Fatalf("with %s, the decision is %+v after %d answers: %v", header, d, len(x.answers), x.last())
 		}
@@ -147,7 +147,7 @@ func TestChecksTheModelOfAPassThrough(t *testing.T) {
 	})
 	for _, off := range []string{"", "0", "false", "FALSE"} {
 		g := newGateway(t, c)
-		if d, _ := decisionOf(t, g.chat(`{"model":"big"}`, "x-logos-proxy", off).last()); d == nil || d.Targets[0].Deployment != 4 {
+		if d, _ := g.decisionOf(g.chat(`{"model":"big"}`, "x-logos-proxy", off).last()); d == nil || d.Targets[0].Deployment != 4 {
 			t.Errorf("x-logos-proxy: %q passes the call through: %+v", off, d)
 		}
 	}
@@ -187,7 +187,7 @@ func TestRefusesToPassThrough(t *testing.T) {
 			}
 			x := g.call(c.method, c.path, c.body, append([]string{"x-api-key", key, "x-logos-proxy", "1"}, c.headers...)...)
 			expectRefusal(t, g, x, false, c.status, c.code, c.kind)
-			if d, _ := decisionOf(t, x.last()); d == nil || d.Refusal != c.code {
+			if d, _ := g.decisionOf(x.last()); d == nil || d.Refusal != c.code {
 				t.Errorf("the refusal is recorded as %+v", d)
 			}
 		})

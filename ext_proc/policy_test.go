@@ -63,7 +63,7 @@ func TestSendsCallsWherePoliciesAllow(t *testing.T) {
 				t.Fatal(err)
 			}
 			g.current = func() *extproc.Snapshot { return present }
-			d, _ := decisionOf(t, g.chat(c.body, c.headers...).last())
+			d, _ := g.decisionOf(g.chat(c.body, c.headers...).last())
 			var got []logos.DeploymentID
 			for _, x := range d.Targets {
 				got = append(got, x.Deployment)
@@ -82,7 +82,7 @@ func TestALabelOfTheTeamIsNotTheKeysToChange(t *testing.T) {
 		r.Projects[0].Labels, r.APIKeys[0].Labels = map[string]string{"data": "open", "kind": "app"}, map[string]string{"data": "open", "kind": "toy"}
 		withPolicies(logos.Policy{ID: 1, When: `caller.labels.data == "secret" && caller.labels.kind == "app"`, Constraints: local.Constraints})(r)
 	}))
-	if d, _ := decisionOf(t, g.chat(`{"model":"small"}`).last()); len(d.Targets) != 1 || d.Targets[0].Deployment != 2 {
+	if d, _ := g.decisionOf(g.chat(`{"model":"small"}`).last()); len(d.Targets) != 1 || d.Targets[0].Deployment != 2 {
 		t.Errorf("it goes to %+v", d.Targets)
 	}
 }
@@ -141,7 +141,7 @@ func TestTheExpectedCostIsThatOfAllAnswers(t *testing.T) {
 		`{"model":"big","max_output_tokens":1}`:                                     500, // this API has no such limit
 		`{"model":"big","max_tokens":100000000,"n":1000000000,"stop":["whatever"]}`: 500 << 20,
 	} {
-		if d, _ := decisionOf(t, g.chat(body).last()); d.Candidates[0].Output != want {
+		if d, _ := g.decisionOf(g.chat(body).last()); d.Candidates[0].Output != want {
 			t.Errorf("%s: %d tokens are expected, want %d", body, d.Candidates[0].Output, want)
 		}
 	}
@@ -235,7 +235,7 @@ func TestExplainsWhatACallWouldGet(t *testing.T) {
 	g := newGateway(t, config(t, withPolicies(ordered, local)))
 	const body = `{"model":"small","messages":[{"role":"user","content":"hello"}]}`
 	g.chat(body, "x-logos-session", "s") // so that there is one that was chosen last
-	made, _ := decisionOf(t, g.chat(body, "x-logos-session", "s").last())
+	made, _ := g.decisionOf(g.chat(body, "x-logos-session", "s").last())
 	key := g.current().Config.APIKey(g.current().Hasher.APIKey(key))
 	explained, err := g.server.Explain(t.Context(), extproc.ExplainRequest{Key: key, Path: chat, Session: "s", Body: []byte(body), Seed: made.Facts.Seed})
 	if err != nil {
@@ -258,7 +258,7 @@ func TestExplainsWhatPassesThrough(t *testing.T) {
 	g := newGateway(t, config(t, func(r *logos.Resources) {
 		r.Profiles[0].Models, r.Profiles[0].Grants = nil, r.Profiles[0].Grants[:1]
 	}))
-	made, _ := decisionOf(t, g.chat(`{"model":"x"}`).last())
+	made, _ := g.decisionOf(g.chat(`{"model":"x"}`).last())
 	if made == nil || made.Targets[0].Deployment != 0 {
 		t.Fatalf("the call is %+v", made)
 	}
@@ -275,19 +275,19 @@ func TestExplainsWhatPassesThrough(t *testing.T) {
 func TestASessionStaysWhereItWasServed(t *testing.T) {
 	sticky := logos.Policy{ID: 1, Name: "sticky", Objective: &logos.Objective{Load: 1, SessionBonus: .5}}
 	g := newGateway(t, config(t, withPolicies(sticky)))
-	first, _ := decisionOf(t, g.chat(`{"model":"small"}`, "x-logos-session", "s").last())
+	first, _ := g.decisionOf(g.chat(`{"model":"small"}`, "x-logos-session", "s").last())
 	other := first.Targets[1]
 	g.server.Served(&logos.Call{Decision: *first, End: logos.EndOK, Attempts: []logos.Attempt{{Target: first.Targets[0]}, {Target: other}}})
 	for session, want := range map[string]logos.DeploymentID{"s": other.Deployment, "": 1} { // without one by id
-		d, _ := decisionOf(t, g.chat(`{"model":"small"}`, "x-logos-session", session).last())
+		d, _ := g.decisionOf(g.chat(`{"model":"small"}`, "x-logos-session", session).last())
 		if d.Targets[0].Deployment != want {
 			t.Errorf("the session %q goes to deployment %d, want %d", session, d.Targets[0].Deployment, want)
 		}
 	}
 	for i := range uint64(100_000) { // what is not used is forgotten
-		g.server.Served(&logos.Call{Decision: logos.Decision{Facts: &logos.DecisionFacts{SessionHash: i + 1}}, End: logos.EndOK, Attempts: []logos.Attempt{{Target: other}}})
+		g.server.Served(&logos.Call{Decision: logos.Decision{Explanation: logos.Explanation{Facts: &logos.DecisionFacts{SessionHash: i + 1}}}, End: logos.EndOK, Attempts: []logos.Attempt{{Target: other}}})
 	}
-	d, _ := decisionOf(t, g.chat(`{"model":"small"}`, "x-logos-session", "s").last())
+	d, _ := g.decisionOf(g.chat(`{"model":"small"}`, "x-logos-session", "s").last())
 	if d.Facts.SessionDeployment != 0 {
 		t.Error("a session is remembered for ever")
 	}
@@ -305,7 +305,7 @@ func TestADecisionAmongManyIsBounded(t *testing.T) {
 		r.Deployments = append(r.Deployments, &logos.Deployment{ID: 5000, Model: 3, Provider: 2})
 	}
 	g := newGateway(t, config(t, many))
-	d, encoded := decisionOf(t, g.chat(`{"model":"auto"}`).last())
+	d, encoded := g.decisionOf(g.chat(`{"model":"auto"}`).last())
 	if len(encoded) > 32<<10 || len(d.Targets) != 3 || d.Targets[0].Deployment != 5000 {
 		t.Errorf("the decision has %d bytes and the targets %+v", len(encoded), d.Targets)
 	}

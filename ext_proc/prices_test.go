@@ -41,7 +41,7 @@ func TestPoliciesSeeThePricesOfTheMoment(t *testing.T) {
 			withPolicies(c.policy)(r)
 			r.Prices = c.prices
 		}))
-		d, _ := decisionOf(t, g.chat(`{"model":"small"}`).last())
+		d, _ := g.decisionOf(g.chat(`{"model":"small"}`).last())
 		var got []logos.DeploymentID
 		for _, x := range d.Targets {
 			got = append(got, x.Deployment)

@@ -51,7 +51,7 @@ func TestAProbeGoesWhereItWasAnnounced(t *testing.T) {
 	if header(answer, "x-envoy-max-retries") != "0" || header(answer, "x-envoy-upstream-rq-timeout-ms") != "25000" {
 		t.Errorf("Envoy is told %v", answer)
 	}
-	d, encoded := decisionOf(t, answer)
+	d, encoded := g.decisionOf(answer)
 	want := &logos.Decision{
 		Start: now.UnixMicro(), Deadline: now.Add(p.Timeout).UnixMicro(), Revision: 17, API: logos.APIMessages, Model: "opus", Team: 9, Project: 1, APIKey: 3,
 		Targets: []logos.DecisionTarget{{Provider: 3, Credential: 77, Cluster: p.Target.Cluster}},

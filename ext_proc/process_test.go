@@ -55,7 +55,7 @@ func TestListsTheModelsOfAKey(t *testing.T) {
 			if set, _ := mutation(answer.GetHeaders()); set["content-type"] != "application/json" || len(set) != 1 {
 				t.Errorf("headers are %v", set)
 			}
-			if d, _ := decisionOf(t, x.last()); d != nil || len(g.intents.all()) != 0 {
+			if d, _ := g.decisionOf(x.last()); d != nil || len(g.intents.all()) != 0 {
 				t.Error("a list of models is recorded as a call")
 			}
 		})

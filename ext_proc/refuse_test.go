@@ -146,7 +146,7 @@ func TestRefusesInTheShapeOfTheCallersAPI(t *testing.T) {
 				g := newGateway(t, config(t, c.change))
 				x := g.call(c.method, path, c.body, c.headers...)
 				expectRefusal(t, g, x, path == "/v1/messages", c.status, c.code, kind)
-				d, _ := decisionOf(t, x.last())
+				d, _ := g.decisionOf(x.last())
 				switch {
 				case c.unknown && d != nil:
 					t.Errorf("a call of nobody is recorded: %+v", d)
@@ -221,7 +221,7 @@ func TestSendsNothingWithoutAnIntent(t *testing.T) {
 		kind := map[bool]string{false: "server_error", true: "overloaded_error"}[anthropic]
 		x := g.call("POST", path, `{"model":"small"}`, "x-api-key", key)
 		expectRefusal(t, g, x, anthropic, 503, "gateway_unavailable", kind)
-		if d, _ := decisionOf(t, x.last()); d == nil || d.Refusal != "gateway_unavailable" || len(d.Targets) != 0 {
+		if d, _ := g.decisionOf(x.last()); d == nil || d.Refusal != "gateway_unavailable" || len(d.Targets) != 0 {
 			t.Errorf("the refusal is recorded as %+v", d)
 		}
 	}
@@ -261,7 +261,7 @@ func TestAnExpiredKeyIsToldWhenItExpired(t *testing.T) {
 
 func TestARefusalIsRecordedWithWhatWasConsidered(t *testing.T) {
 	g := newGateway(t, config(t, func(r *logos.Resources) { r.Profiles[0].Grants = nil }))
-	d, _ := decisionOf(t, g.chat(`{"model":"small","stream":true}`).last())
+	d, _ := g.decisionOf(g.chat(`{"model":"small","stream":true}`).last())
 	want := []logos.DecisionCandidate{{Deployment: 1, Excluded: "no_credential"}, {Deployment: 2, Excluded: "no_credential"}, {Deployment: 3, Excluded: "no_credential"}}
 	if d == nil || d.Model != "small" || !d.Stream || !cmp.Equal(d.Candidates, want) {
 		t.Errorf("the refusal is recorded as %+v, want its model and why each deployment was excluded", d)

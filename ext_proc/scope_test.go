@@ -74,7 +74,7 @@ func TestAScopeOfModelsNarrowsEveryChoice(t *testing.T) {
 	}
 	g := newGateway(t, config(t, two))
 	for _, c := range []struct{ body, policy string }{{`{"model":"big"}`, ""}, {`{"model":"auto"}`, ""}, {`{"model":"small"}`, "auto"}} {
-		d, _ := decisionOf(t, g.chat(c.body, "x-logos-policy", c.policy).last())
+		d, _ := g.decisionOf(g.chat(c.body, "x-logos-policy", c.policy).last())
 		if d == nil || len(d.Targets) != 1 || d.Targets[0].Model != 2 || slices.ContainsFunc(d.Candidates, func(x logos.DecisionCandidate) bool { return x.Deployment != 4 }) {
 			t.Errorf("for %s with the policy %q, the decision is %+v", c.body, c.policy, d)
 		}

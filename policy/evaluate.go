@@ -35,10 +35,7 @@ func (v *evaluation) ResolveName(name string) (any, bool) {
 	case !ok:
 		return nil, false
 	case i < numCall:
-		if v.values[i] == nil {
-			v.values[i] = v.callValue(i)
-		}
-		return v.values[i], true
+		return v.call(i), true
 	case i < numConfigured && v.facts != nil:
 		return v.facts.values[i-numCall], true
 	case i >= numConfigured && v.live != nil:
@@ -47,13 +44,26 @@ func (v *evaluation) ResolveName(name string) (any, bool) {
 	return nil, false
 }
 
+// call returns the value of a variable of request or caller.
+func (v *evaluation) call(i int) ref.Val {
+	if v.values[i] == nil {
+		v.values[i] = v.callValue(i)
+	}
+	return v.values[i]
+}
+
 // Parent returns nil.
 func (v *evaluation) Parent() cel.Activation { return nil }
+
+// hidden says whether a variable of the call can't be known. A body that is not read may name an end user.
+func (v *evaluation) hidden(i int) bool {
+	return v.unread && (i < varTeamID || i == varEndUser && !v.caller.HasEndUser)
+}
 
 // callValue makes a CEL value of the request or the caller.
 func (v *evaluation) callValue(i int) ref.Val {
 	r, c := v.request, v.caller
-	if v.unread && (i < varTeamID || i == varEndUser && !c.HasEndUser) { // the body may name one
+	if v.hidden(i) {
 		return unknown(i)
 	}
 	switch i {
@@ -241,7 +251,10 @@ func (v *evaluation) close() {
 func (v *evaluation) prepare(x *expression, base int) {
 	for i := range x.atoms {
 		a := &x.atoms[i]
-		if a.scope == scopeCall {
+		switch {
+		case a.glance != nil:
+			v.known[base+i] = v.glance(a.glance)
+		case a.scope == scopeCall:
 			v.known[base+i] = v.run(a)
 		}
 		if a.compare != nil {

@@ -47,6 +47,7 @@ type atom struct {
 	scope   scope       // scopeStatic or scopeCall alone; everything else is scopeLive
 	tracked bool        // its cost is limited at run time
 	compare *comparison // instead of the program, if it is one
+	glance  *glance     // likewise
 }
 
 // A node joins atoms.
@@ -192,13 +193,16 @@ func (e *environment) atom(x *expression, a *ast.AST, expr ast.Expr) (*node, err
 	default:
 		s = scopeLive
 	}
-	var compare *comparison
-	if s == scopeLive {
-		if compare, err = e.comparison(a, expr); err != nil {
+	out := atom{program: program, scope: s, tracked: tracked}
+	switch s {
+	case scopeCall:
+		out.glance = e.glance(a, expr)
+	case scopeLive:
+		if out.compare, err = e.comparison(a, expr); err != nil {
 			return nil, err
 		}
 	}
-	x.atoms = append(x.atoms, atom{program, s, tracked, compare})
+	x.atoms = append(x.atoms, out)
 	return &node{atom: len(x.atoms) - 1}, nil
 }
 

@@ -20,6 +20,8 @@ var parts = []string{
 	"candidate.quality >= 0.5", "candidate.accuracy < 0.5", "candidate.context_window > request.input_tokens * 3", `"tools" in candidate.capabilities`,
 	`candidate.labels.exists(k, k == "tier" && candidate.labels[k] == request.length)`, "candidate.cost < 0.25", "candidate.load <= 0.5",
 	`candidate.time_to_first_token > duration("1s")`, "candidate.load > candidate.quality", "candidate.priced", "candidate.cost >= 0.1 + 0.1",
+	`request.api == "chat"`, `request.length != "short"`, `"law" in request.keywords`, `"tutor" in request.tags`, `request.max_tokens <= 5`, "request.max_tokens > 5.5",
+	`caller.team == ""`, "caller.has_end_user", `"short" == request.length`, `request.language < "e"`,
 	"candidate.profile_id < 5", `request.language.matches("^d")`, "candidate.context_window >= 9223372036854775807 + request.input_tokens",
 }
 
@@ -62,7 +64,10 @@ func TestAnExpressionInPartsMeansWhatItMeansAsAWhole(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		v := evaluation{index: env.index, request: &Request{Stream: random.IntN(2) == 0, InputTokens: int64(random.IntN(300)), Signals: signals.Signals{Language: "de"}}, caller: &Caller{}}
+		v := evaluation{index: env.index, request: &Request{
+			API: []logos.API{logos.APIChat, logos.APIMessages}[random.IntN(2)], Stream: random.IntN(2) == 0, InputTokens: int64(random.IntN(900)), MaxTokens: int64(random.IntN(10)),
+			Signals: signals.Signals{Language: "de", Keywords: [][]string{nil, {"x", "law"}}[random.IntN(2)], Tags: [][]string{{"tutor"}, {"x"}}[random.IntN(2)]},
+		}, caller: &Caller{HasEndUser: random.IntN(2) == 0, TeamName: []string{"", "a"}[random.IntN(2)]}}
 		v.grow(len(x.atoms))
 		v.static = make([][]truth, len(x.atoms))
 		v.fix(x, 0, c)

@@ -48,6 +48,7 @@ func TestErasesAnEndUserWithoutChangingTotals(t *testing.T) {
 		if n >= mine {
 			call.Decision.EndUser, call.Decision.Session = other, "session of bob"
 		}
+		call.Decision.Reservations = []logos.Reservation{{Budget: 1, Key: "project:1", Unit: logos.UnitRequests, Targets: 1}, {Budget: 2, Key: "end_user:" + call.Decision.EndUser, Unit: logos.UnitTokens, Targets: 1}}
 		batch.Calls = append(batch.Calls, call)
 	}
 	batch.Unknown = []logos.UnknownLine{{Epoch: "e", Offset: 1, Line: []byte(`{"u":"` + erased + `"`)}, {Epoch: "e", Offset: 2, Line: []byte(`{"u":"` + other + `"`)}}

@@ -203,6 +203,7 @@ var (
 			{"endpoint", "r.endpoint", text},
 			{"capabilities", "r.capabilities", texts},
 			{"context_window", "coalesce(r.context_window, 0)", integer},
+			{"max_output_tokens", "coalesce(r.max_output_tokens, 0)", integer},
 			{"quality", "r.quality", number},
 			{"accuracy", "r.accuracy", number},
 			{"task_quality", "r.task_quality", shown},

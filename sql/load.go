@@ -271,7 +271,7 @@ func readModels(ctx context.Context, q *db.Queries, since int64, c *logos.Change
 		}
 		m := &logos.Model{
 			ID: logos.ModelID(x.ID), Name: x.Name, Endpoint: x.Endpoint, Capabilities: x.Capabilities, ContextWindow: zero(x.ContextWindow),
-			Quality: x.Quality, Accuracy: x.Accuracy,
+			MaxOutputTokens: zero(x.MaxOutputTokens), Quality: x.Quality, Accuracy: x.Accuracy,
 		}
 		if m.Labels, err = labels("model", x.ID, x.Labels); err != nil {
 			return err

@@ -349,7 +349,7 @@ func TestWhatPoliciesNeedIsLoaded(t *testing.T) {
 		`insert into teams (name, labels, revision) values ('red', '{"t": "1"}', 2)`,
 		`update projects set labels = '{"p": "1"}', team_id = 1, revision = 2`,
 		`update providers set labels = '{"v": "1"}', privacy_zone = 'eu_eu', revision = 2`,
-		`update models set labels = '{"m": "1"}', capabilities = '{tools,vision}', context_window = 8192, quality = 0, task_quality = '{"code": 0.5}', task_accuracy = '{"law": 1}', revision = 2`,
+		`update models set labels = '{"m": "1"}', capabilities = '{tools,vision}', context_window = 8192, max_output_tokens = 1024, quality = 0, task_quality = '{"code": 0.5}', task_accuracy = '{"law": 1}', revision = 2`,
 		`update deployments set labels = '{"d": "1"}', drained = true, revision = 2`,
 		`update settings set task_matchers = '[{"name": "law", "keywords": ["court"]}, {"name": "tutor", "system": true, "patterns": ["(?i)tutor"]}]'`,
 		`update config_revision set revision = 2`,
@@ -364,7 +364,7 @@ func TestWhatPoliciesNeedIsLoaded(t *testing.T) {
 	for what, c := range map[string]struct{ want, got any }{
 		"team":    {&logos.Team{ID: 1, Name: "red", Labels: map[string]string{"t": "1"}}, config.Team(1)},
 		"project": {&logos.Project{ID: c.project, TeamID: 1, Name: "a project", Labels: map[string]string{"p": "1"}}, config.Project(c.project)},
-		"model": {&logos.Model{ID: c.model, Name: "a-model", Capabilities: []string{"tools", "vision"}, ContextWindow: 8192, Quality: &zero,
+		"model": {&logos.Model{ID: c.model, Name: "a-model", Capabilities: []string{"tools", "vision"}, ContextWindow: 8192, MaxOutputTokens: 1024, Quality: &zero,
 			TaskQuality: map[string]float64{"code": 0.5}, TaskAccuracy: map[string]float64{"law": 1}, Labels: map[string]string{"m": "1"}}, config.ModelByID(c.model)},
 		"zone":               {logos.ZoneEUByEU, config.Provider(c.provider).PrivacyZone},
 		"provider's labels":  {map[string]string{"v": "1"}, config.Provider(c.provider).Labels},

@@ -33,7 +33,7 @@ func fullCall(t *testing.T, id logos.CallID) *logos.Call {
 		Decision: logos.Decision{
 			Start: start.UnixMicro(), Deadline: start.Add(time.Hour).UnixMicro(), Revision: 9, API: logos.APIChat, Stream: true, Model: "größe",
 			Team: 10, Project: 11, APIKey: 12, Profile: 13, EndUser: "0123456789abcdef", Session: "s-1",
-			Targets: targets, Candidates: []logos.DecisionCandidate{{Deployment: 1}, {Deployment: 5, Excluded: "over_limit"}},
+			Targets: targets, Explanation: logos.Explanation{Candidates: []logos.DecisionCandidate{{Deployment: 1}, {Deployment: 5, Excluded: "over_limit"}}},
 			BodyBytes: 14, MaxTokens: 15, Refusal: "refusal",
 		},
 		Method: "POST", Status: 200, End: logos.EndTruncated, Duration: 16 * time.Millisecond, FirstByte: 17 * time.Microsecond,

@@ -67,7 +67,7 @@ func (i installation) call(n int, start time.Time, b *billing.Book) *logos.Call 
 		Decision: logos.Decision{
 			Start: start.UnixMicro(), Deadline: start.Add(time.Hour).UnixMicro(), Revision: 4711, API: logos.APIChat, Stream: true, Model: fmt.Sprintf("model-%d", model),
 			Team: logos.TeamID(team), Project: logos.ProjectID(project), APIKey: logos.APIKeyID(key), Profile: logos.ProfileID(project), EndUser: fmt.Sprintf("%032x", i.r.Int64N(5000)), BodyBytes: 4321, MaxTokens: 1000,
-			Targets: []logos.DecisionTarget{target}, Candidates: []logos.DecisionCandidate{{Deployment: target.Deployment, Rank: 1}, {Deployment: target.Deployment + 1, Excluded: "over_limit"}},
+			Targets: []logos.DecisionTarget{target}, Explanation: logos.Explanation{Candidates: []logos.DecisionCandidate{{Deployment: target.Deployment, Rank: 1}, {Deployment: target.Deployment + 1, Excluded: "over_limit"}}},
 		},
 		Attempts: []logos.Attempt{{
 			Number: 1, Target: target, Start: start.Add(3 * time.Millisecond), Duration: 1230 * time.Millisecond, Status: 200, End: logos.EndOK, ProviderRequestID: "req_0123456789abcdef0123456789abcdef", Detail: "- via_upstream",

@@ -97,7 +97,7 @@ func daysCheck() check {
 }
 
 // VerifyLedger looks for what does not add up in the records, adjustments and totals of a time. It takes one day after the
-// other, each as it is at one moment, by whole hours. What retention has removed is not looked for.
+// other, each as it is at one moment, by whole hours; then the budgets. What retention has removed is not looked for.
 func (s *Store) VerifyLedger(ctx context.Context, from, to time.Time, found func(Finding)) (Checked, error) {
 	to = to.Add(time.Hour - 1).Truncate(time.Hour) // totals are of whole hours
 	c := Checked{From: from.Truncate(time.Hour), To: to}
@@ -114,7 +114,7 @@ func (s *Store) VerifyLedger(ctx context.Context, from, to time.Time, found func
 			return c, fmt.Errorf("verify the ledger: %w", err)
 		}
 		if d.IsZero() {
-			return c, nil
+			break
 		}
 		if err := s.verifySome(ctx, maxTime(d, c.From), minTime(d.Add(day), to), &c, found); err != nil {
 			return c, fmt.Errorf("verify the ledger of %s: %w", d.Format(time.DateOnly), err)
@@ -122,6 +122,10 @@ func (s *Store) VerifyLedger(ctx context.Context, from, to time.Time, found func
 		c.Days++
 		next = d.Add(day)
 	}
+	if err := s.verifyCounters(ctx, from, to, state.RecordsFrom, found); err != nil {
+		return c, fmt.Errorf("verify the counters of budgets: %w", err)
+	}
+	return c, nil
 }
 
 // nextDay returns the first day from a time on on which a call began, or of which anything else is kept.
@@ -156,7 +160,7 @@ func (s *Store) verifySome(ctx context.Context, from, to time.Time, c *Checked, 
 			checks = append(checks, totalsCheck())
 		}
 		for _, k := range checks {
-			if err := k.run(ctx, tx, from, to, found); err != nil {
+			if err := k.run(ctx, tx, found, from, to); err != nil {
 				return fmt.Errorf("check %s: %w", k.name, err)
 			}
 		}
@@ -164,8 +168,8 @@ func (s *Store) verifySome(ctx context.Context, from, to time.Time, c *Checked, 
 	})
 }
 
-func (k check) run(ctx context.Context, tx pgx.Tx, from, to time.Time, found func(Finding)) error {
-	rows, err := tx.Query(ctx, k.sql+fmt.Sprintf(" limit %d", maxFindings+1), from, to)
+func (k check) run(ctx context.Context, tx pgx.Tx, found func(Finding), args ...any) error {
+	rows, err := tx.Query(ctx, k.sql+fmt.Sprintf(" limit %d", maxFindings+1), args...)
 	if err != nil {
 		return err
 	}
@@ -173,7 +177,7 @@ func (k check) run(ctx context.Context, tx pgx.Tx, from, to time.Time, found fun
 	var what string
 	_, err = pgx.ForEachRow(rows, []any{&what}, func() error {
 		if n++; n > maxFindings {
-			what = fmt.Sprintf("there are more than %d of these on this day", maxFindings)
+			what = fmt.Sprintf("there are more than %d of these", maxFindings)
 		}
 		found(Finding{k.name, what})
 		return nil

@@ -134,11 +134,12 @@ type Configuration struct {
 	Deployments    []*Deployment          `protobuf:"bytes,8,rep,name=deployments,proto3" json:"deployments,omitempty"`
 	AccessProfiles []*AccessProfile       `protobuf:"bytes,9,rep,name=access_profiles,json=accessProfiles,proto3" json:"access_profiles,omitempty"`
 	ApiKeys        []*ApiKey              `protobuf:"bytes,10,rep,name=api_keys,json=apiKeys,proto3" json:"api_keys,omitempty"`
-	Policies       []*Policy              `protobuf:"bytes,11,rep,name=policies,proto3" json:"policies,omitempty"`
-	Prices         []*Price               `protobuf:"bytes,12,rep,name=prices,proto3" json:"prices,omitempty"`
-	Budgets        []*Budget              `protobuf:"bytes,13,rep,name=budgets,proto3" json:"budgets,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Not those of root keys, nor of keys that work no more: such keys are not declared.
+	Policies      []*Policy `protobuf:"bytes,11,rep,name=policies,proto3" json:"policies,omitempty"`
+	Prices        []*Price  `protobuf:"bytes,12,rep,name=prices,proto3" json:"prices,omitempty"`
+	Budgets       []*Budget `protobuf:"bytes,13,rep,name=budgets,proto3" json:"budgets,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Configuration) Reset() {

@@ -384,6 +384,8 @@ type Model struct {
 	TaskQuality map[string]float64 `protobuf:"bytes,8,rep,name=task_quality,json=taskQuality,proto3" json:"task_quality,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
 	// Likewise of accuracy.
 	TaskAccuracy map[string]float64 `protobuf:"bytes,9,rep,name=task_accuracy,json=taskAccuracy,proto3" json:"task_accuracy,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// Tokens of an answer at most, reasoning included: what budgets reserve for a call that sets no lower limit. 0: not known.
+	MaxOutputTokens int64 `protobuf:"varint,10,opt,name=max_output_tokens,json=maxOutputTokens,proto3" json:"max_output_tokens,omitempty"`
 	// For selectors and reports: at most 64.
 	Labels map[string]string `protobuf:"bytes,90,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Of the present state: send it with a change to be refused if somebody else was faster.
@@ -491,6 +493,13 @@ func (x *Model) GetTaskAccuracy() map[string]float64 {
 	return nil
 }
 
+func (x *Model) GetMaxOutputTokens() int64 {
+	if x != nil {
+		return x.MaxOutputTokens
+	}
+	return 0
+}
+
 func (x *Model) GetLabels() map[string]string {
 	if x != nil {
 		return x.Labels
@@ -563,7 +572,7 @@ const file_logos_admin_v1_models_proto_rawDesc = "" +
 	"updateMask\"N\n" +
 	"\x12DeleteModelRequest\x12\x1b\n" +
 	"\x02id\x18\x01 \x01(\x03B\v\xe2A\x01\x02\xbaH\x04\"\x02 \x00R\x02id\x12\x1b\n" +
-	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xb4\t\n" +
+	"\x04etag\x18\x02 \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\"\xef\t\n" +
 	"\x05Model\x12\x14\n" +
 	"\x02id\x18\x01 \x01(\x03B\x04\xe2A\x01\x03R\x02id\x12\"\n" +
 	"\x04name\x18\x02 \x01(\tB\x0e\xe2A\x01\x02\xbaH\ar\x05 \x01(\x80\x02R\x04name\x12$\n" +
@@ -574,7 +583,10 @@ const file_logos_admin_v1_models_proto_rawDesc = "" +
 	"\aquality\x18\x06 \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x00R\aquality\x88\x01\x01\x128\n" +
 	"\baccuracy\x18\a \x01(\x01B\x17\xbaH\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00H\x01R\baccuracy\x88\x01\x01\x12\x86\x01\n" +
 	"\ftask_quality\x18\b \x03(\v2&.logos.admin.v1.Model.TaskQualityEntryB;\xbaH8\x9a\x015\x10@\"\x1br\x192\x17^[a-z][a-z0-9_-]{0,62}$*\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\vtaskQuality\x12\x89\x01\n" +
-	"\rtask_accuracy\x18\t \x03(\v2'.logos.admin.v1.Model.TaskAccuracyEntryB;\xbaH8\x9a\x015\x10@\"\x1br\x192\x17^[a-z][a-z0-9_-]{0,62}$*\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\ftaskAccuracy\x12o\n" +
+	"\rtask_accuracy\x18\t \x03(\v2'.logos.admin.v1.Model.TaskAccuracyEntryB;\xbaH8\x9a\x015\x10@\"\x1br\x192\x17^[a-z][a-z0-9_-]{0,62}$*\x14\x12\x12\x19\x00\x00\x00\x00\x00\x00\xf0?)\x00\x00\x00\x00\x00\x00\x00\x00R\ftaskAccuracy\x129\n" +
+	"\x11max_output_tokens\x18\n" +
+	" \x01(\x03B\r\xbaH\n" +
+	"\"\b\x18\x80\x94\xeb\xdc\x03(\x00R\x0fmaxOutputTokens\x12o\n" +
 	"\x06labels\x18Z \x03(\v2!.logos.admin.v1.Model.LabelsEntryB4\xbaH1\x9a\x01.\x10@\"#r!2\x1f^[A-Za-z][A-Za-z0-9_./-]{0,62}$*\x05r\x03\x18\x80\x02R\x06labels\x12\x1b\n" +
 	"\x04etag\x18[ \x01(\tB\a\xbaH\x04r\x02\x18@R\x04etag\x12\x16\n" +
 	"\x03uid\x18\\ \x01(\tB\x04\xe2A\x01\x03R\x03uid\x12A\n" +

@@ -43,7 +43,9 @@ const usage = `Usage: logos <command>
   usage [--by team,model] [--month 2026-11] [--csv | --json]
                         what calls used and cost
   ledger verify [--from DAY] [--to DAY]
-                        say by the exit code whether records, adjustments and totals add up
+                        say by the exit code whether records, adjustments, totals and the counters of budgets add up. Of
+                        budgets it can't check calls at once, windows that are over for a month or began before the oldest
+                        record, end users who were erased, and whether calls count that labels select
   ledger rerate --from DAY --to DAY [--provider NAME] [--model NAME] [--reason TEXT] --dry-run | --yes
                         rate calls again by the present prices, and add the differences
   backup --to FILE      write the database and what this gateway has not stored yet into one file

@@ -1,6 +1,8 @@
 package signals
 
 import (
+	"math/bits"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -10,6 +12,32 @@ var languages = [...]string{"en", "de", "fr", "es", "it", "pt", "nl", "pl", "sv"
 
 // A set of languages has a bit for each.
 type languageSet uint16
+
+// A word of at most eight bytes, packed into a number.
+type word uint64
+
+func (w word) with(c byte) word { return w<<8 | word(c) }
+
+// maxFrequent is the length of the longest frequent word in bytes.
+const maxFrequent = 8
+
+// A wordTable holds the languages of words, in a table that is open-addressed and mostly empty: looking up every
+// word of a text is most of what telling its language costs.
+type wordTable struct {
+	words [1 << wordBits]word // 0: free
+	sets  [1 << wordBits]languageSet
+}
+
+const wordBits = 10
+
+// slot returns where a word stands, or would.
+func (t *wordTable) slot(w word) int {
+	i := int(w * 0x9e3779b97f4a7c15 >> (64 - wordBits))
+	for t.words[i] != w && t.words[i] != 0 {
+		i = (i + 1) % len(t.words)
+	}
+	return i
+}
 
 // frequent holds the languages of each frequent word. It is never written.
 var frequent = frequentWords([len(languages)]string{
@@ -24,22 +52,29 @@ var frequent = frequentWords([len(languages)]string{
 	"och det att är som en på för med inte jag du har av till den vi hur vad kan om ett från var min",
 })
 
-func frequentWords(lists [len(languages)]string) map[string]languageSet {
-	m := make(map[string]languageSet, 300)
+func frequentWords(lists [len(languages)]string) *wordTable {
+	t := new(wordTable)
 	for i, list := range lists {
-		start := 0
-		for at := 0; at <= len(list); at++ {
-			if at == len(list) || list[at] == ' ' {
-				m[list[start:at]] |= 1 << i
-				start = at + 1
+		for text := range strings.FieldsSeq(list) {
+			var w word
+			for _, c := range []byte(text) {
+				w = w.with(c)
 			}
+			at := t.slot(w)
+			t.words[at] = w
+			t.sets[at] |= 1 << i
 		}
 	}
-	return m
+	return t
 }
 
-// maxFrequent is the length of the longest frequent word in bytes.
-const maxFrequent = 8
+// lowerLetter holds the lower case of each ASCII letter, and 0 for the rest.
+var lowerLetter = func() (table [utf8.RuneSelf]byte) {
+	for c := byte('a'); c <= 'z'; c++ {
+		table[c], table[c-'a'+'A'] = c, c
+	}
+	return table
+}()
 
 // scripts tell a language by themselves. Japanese is told from Chinese by its syllables.
 var scripts = [...]struct {
@@ -52,11 +87,11 @@ var scripts = [...]struct {
 
 // A tally counts what speaks for which language.
 type tally struct {
-	letters, latin int
-	scripts        [len(scripts)]int
-	words          [len(languages)]int // thirds of words, so that words of several languages count less
-	word           [maxFrequent]byte
-	length         int // of the present word; above maxFrequent: too long
+	letters int
+	scripts [len(scripts)]int
+	words   [len(languages)]int // thirds of words, so that words of several languages count less
+	word    word
+	length  int // of the present word, in bytes; above maxFrequent: too long
 }
 
 // language returns the language of a text, or nothing where too little speaks for one.
@@ -79,19 +114,12 @@ func language(p part) string {
 }
 
 func (t *tally) ascii(c byte) {
-	switch {
-	case c >= 'a' && c <= 'z':
-	case c >= 'A' && c <= 'Z':
-		c += 'a' - 'A'
-	default:
+	if c = lowerLetter[c]; c == 0 {
 		t.end()
 		return
 	}
 	t.letters++
-	t.latin++
-	if t.length < maxFrequent {
-		t.word[t.length] = c
-	}
+	t.word = t.word.with(c)
 	t.length++
 }
 
@@ -102,13 +130,10 @@ func (t *tally) rune(r rune, raw []byte) {
 	}
 	t.letters++
 	if r < 0x250 { // Latin with marks
-		t.latin++
 		r = unicode.ToLower(r)
 		var b [utf8.UTFMax]byte
 		for _, c := range b[:utf8.EncodeRune(b[:], r)] {
-			if t.length < maxFrequent {
-				t.word[t.length] = c
-			}
+			t.word = t.word.with(c)
 			t.length++
 		}
 		return
@@ -125,19 +150,19 @@ func (t *tally) rune(r rune, raw []byte) {
 // end counts the present word.
 func (t *tally) end() {
 	if t.length > 0 && t.length <= maxFrequent {
-		if set := frequent[string(t.word[:t.length])]; set != 0 {
-			weight := 1
-			if set&(set-1) == 0 { // of one language alone
-				weight = 3
-			}
-			for i := range languages {
-				if set&(1<<i) != 0 {
-					t.words[i] += weight
-				}
-			}
-		}
+		t.count(frequent.sets[frequent.slot(t.word)])
 	}
-	t.length = 0
+	t.word, t.length = 0, 0
+}
+
+func (t *tally) count(set languageSet) {
+	weight := 1
+	if set&(set-1) == 0 { // of one language alone
+		weight = 3
+	}
+	for ; set != 0; set &= set - 1 {
+		t.words[bits.TrailingZeros16(uint16(set))] += weight
+	}
 }
 
 func (t *tally) winner() string {

@@ -4,7 +4,9 @@ with batch as (
     where c.project_id = sqlc.arg(project_id) and c.end_user = sqlc.arg(end_user) and c.start_at >= sqlc.arg(since)
     order by c.start_at limit sqlc.arg(most)
 )
-update calls set end_user = '', session = '', decision = calls.decision - 'u' - 'se'
+-- What it held of a counter of its own stays, without saying whose.
+update calls set end_user = '', session = '', decision = calls.decision - 'u' - 'se' || case when calls.decision ? 'bu' then
+    jsonb_build_object('bu', (select coalesce(jsonb_agg(case when r->>'k' = 'end_user:' || calls.end_user then r - 'k' else r end order by n), '[]') from jsonb_array_elements(calls.decision->'bu') with ordinality u (r, n))) else '{}' end
 from batch where calls.start_at = batch.start_at and calls.call_id = batch.call_id returning calls.start_at;
 
 -- name: EraseUnknownLines :exec

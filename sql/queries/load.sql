@@ -48,7 +48,7 @@ select id, provider_id, name, key_id, data_key, secret, (deleted_at is not null)
 from credentials where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
 
 -- name: ChangedModels :many
-select id, name, endpoint, capabilities, context_window, quality, accuracy, nullif(task_quality, '{}')::jsonb as task_quality,
+select id, name, endpoint, capabilities, context_window, max_output_tokens, quality, accuracy, nullif(task_quality, '{}')::jsonb as task_quality,
     nullif(task_accuracy, '{}')::jsonb as task_accuracy, nullif(labels, '{}')::jsonb as labels, (deleted_at is not null)::boolean as gone
 from models where revision > sqlc.arg(since) and (deleted_at is null or sqlc.arg(since) >= 0);
 

@@ -63,7 +63,8 @@ with batch as (
     where c.project_id = $1 and c.end_user = $2 and c.start_at >= $3
     order by c.start_at limit $4
 )
-update calls set end_user = '', session = '', decision = calls.decision - 'u' - 'se'
+update calls set end_user = '', session = '', decision = calls.decision - 'u' - 'se' || case when calls.decision ? 'bu' then
+    jsonb_build_object('bu', (select coalesce(jsonb_agg(case when r->>'k' = 'end_user:' || calls.end_user then r - 'k' else r end order by n), '[]') from jsonb_array_elements(calls.decision->'bu') with ordinality u (r, n))) else '{}' end
 from batch where calls.start_at = batch.start_at and calls.call_id = batch.call_id returning calls.start_at
 `
 
@@ -74,6 +75,7 @@ type EraseEndUserParams struct {
 	Most      int32
 }
 
+// What it held of a counter of its own stays, without saying whose.
 func (q *Queries) EraseEndUser(ctx context.Context, arg EraseEndUserParams) ([]time.Time, error) {
 	rows, err := q.db.Query(ctx, eraseEndUser,
 		arg.ProjectID,

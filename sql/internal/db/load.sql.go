@@ -204,23 +204,24 @@ func (q *Queries) ChangedMembers(ctx context.Context, since int64) ([]ChangedMem
 }
 
 const changedModels = `-- name: ChangedModels :many
-select id, name, endpoint, capabilities, context_window, quality, accuracy, nullif(task_quality, '{}')::jsonb as task_quality,
+select id, name, endpoint, capabilities, context_window, max_output_tokens, quality, accuracy, nullif(task_quality, '{}')::jsonb as task_quality,
     nullif(task_accuracy, '{}')::jsonb as task_accuracy, nullif(labels, '{}')::jsonb as labels, (deleted_at is not null)::boolean as gone
 from models where revision > $1 and (deleted_at is null or $1 >= 0)
 `
 
 type ChangedModelsRow struct {
-	ID            int64
-	Name          string
-	Endpoint      string
-	Capabilities  []string
-	ContextWindow *int64
-	Quality       *float64
-	Accuracy      *float64
-	TaskQuality   []byte
-	TaskAccuracy  []byte
-	Labels        []byte
-	Gone          bool
+	ID              int64
+	Name            string
+	Endpoint        string
+	Capabilities    []string
+	ContextWindow   *int64
+	MaxOutputTokens *int64
+	Quality         *float64
+	Accuracy        *float64
+	TaskQuality     []byte
+	TaskAccuracy    []byte
+	Labels          []byte
+	Gone            bool
 }
 
 func (q *Queries) ChangedModels(ctx context.Context, since int64) ([]ChangedModelsRow, error) {
@@ -238,6 +239,7 @@ func (q *Queries) ChangedModels(ctx context.Context, since int64) ([]ChangedMode
 			&i.Endpoint,
 			&i.Capabilities,
 			&i.ContextWindow,
+			&i.MaxOutputTokens,
 			&i.Quality,
 			&i.Accuracy,
 			&i.TaskQuality,

@@ -386,21 +386,22 @@ type MetersRest struct {
 }
 
 type Model struct {
-	ID            int64
-	PublicID      string
-	Name          string
-	Endpoint      string
-	Capabilities  []string
-	ContextWindow *int64
-	Quality       *float64
-	Accuracy      *float64
-	Labels        []byte
-	Revision      int64
-	CreatedAt     time.Time
-	UpdatedAt     time.Time
-	DeletedAt     *time.Time
-	TaskQuality   []byte
-	TaskAccuracy  []byte
+	ID              int64
+	PublicID        string
+	Name            string
+	Endpoint        string
+	Capabilities    []string
+	ContextWindow   *int64
+	Quality         *float64
+	Accuracy        *float64
+	Labels          []byte
+	Revision        int64
+	CreatedAt       time.Time
+	UpdatedAt       time.Time
+	DeletedAt       *time.Time
+	TaskQuality     []byte
+	TaskAccuracy    []byte
+	MaxOutputTokens *int64
 }
 
 type Policy struct {
