@@ -55,15 +55,10 @@ func (v *evaluation) call(i int) ref.Val {
 // Parent returns nil.
 func (v *evaluation) Parent() cel.Activation { return nil }
 
-// hidden says whether a variable of the call can't be known. A body that is not read may name an end user.
-func (v *evaluation) hidden(i int) bool {
-	return v.unread && (i < varTeamID || i == varEndUser && !v.caller.HasEndUser)
-}
-
 // callValue makes a CEL value of the request or the caller.
 func (v *evaluation) callValue(i int) ref.Val {
 	r, c := v.request, v.caller
-	if v.hidden(i) {
+	if v.unread && (i < varTeamID || i == varEndUser && !c.HasEndUser) { // the body may name one
 		return unknown(i)
 	}
 	switch i {
@@ -252,7 +247,7 @@ func (v *evaluation) prepare(x *expression, base int) {
 	for i := range x.atoms {
 		a := &x.atoms[i]
 		switch {
-		case a.glance != nil:
+		case a.glance != nil && !v.unread:
 			v.known[base+i] = v.glance(a.glance)
 		case a.scope == scopeCall:
 			v.known[base+i] = v.run(a)

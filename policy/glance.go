@@ -11,7 +11,7 @@ import (
 
 // A glance is an atom that looks at one variable of the call: a truth, a text that is or is not a given one, a
 // number compared with one, or a list that has a text. Most conditions come down to these. It is evaluated without
-// CEL, which gives the same result: a test holds that. One fails only where the request is unread.
+// CEL, which gives the same result: a test holds that. Of a request that was read none of them fails.
 type glance struct {
 	variable int
 	kind     types.Kind     // of the variable
@@ -76,9 +76,6 @@ func (e *environment) callVariable(a *ast.AST, expr ast.Expr) (int, bool) {
 
 // glance evaluates one.
 func (v *evaluation) glance(g *glance) truth {
-	if v.hidden(g.variable) {
-		return failed
-	}
 	var holds bool
 	switch g.kind {
 	case types.ListKind:
