@@ -53,7 +53,7 @@ func endings(t *testing.T) []ending {
 		{name: "uses something that has no price", end: "ok", charged: "what the provider reports, at an unknown cost: of money, what was reserved counts", unknown: true,
 			providers: one(says("an answer, written to a cache", spoken, writes)), meters: []string{"cache_write= input= output="}},
 		{name: "uses more than was reserved", end: "ok", charged: "what the provider reports; the excess is an overrun", maxTokens: 16, overruns: 1,
-			providers: one(says("a long answer", 400, usage.chat)), meters: []string{bothReported}},
+			providers: one(says("a long answer", 4000, usage.chat)), meters: []string{bothReported}},
 		{name: "fails, and is answered by another target", end: "ok", charged: "the answer as reported; the failed attempt nothing",
 			providers: [][]act{{status(429)}, {answer}}, meters: []string{"", bothReported}},
 		{name: "fails where failures are charged, and is answered by another target", end: "ok", charged: "the answer as reported: what a failed attempt reports, nobody sees",
