@@ -85,6 +85,9 @@ type Gateway struct {
 	// Lease is for how long a share may be used without the database, and Hold for how long what open calls hold is
 	// kept when no more is heard.
 	Lease, Hold time.Duration
+	// Steady says that it has reached the database for so long that another one, which could reach it too, would have
+	// settled what it had to. Before, what that held is not free, though nothing was heard of it.
+	Steady bool
 }
 
 // Leases are the shares as a database keeps them.

@@ -61,6 +61,8 @@ func TestJoinsAttemptsInTheirOrder(t *testing.T) {
 		{"the caller hangs up before a connection", []string{ended("one", 0, "DC"), set(over(1, 0, "DC"), "uu", "")}, "client_cancelled 0; 1 one client_cancelled 0"},
 		{"an answer is cut off at the call's longest duration", []string{begun("one"), ended("one", 200, "-"), set(over(1, 200, "-"), "x", `"max_duration_timeout"`)},
 			"timeout 200 [max_duration_timeout||]; 1 one timeout 200" + used},
+		{"an answer that is no stream breaks off, and nothing of it is passed on", []string{begun("one"), ended("one", 200, "UC"), set(over(1, 502, "UC"), "uu", "")},
+			"upstream_error 502; 1 one upstream_error 200 input~20 output~0"},
 		{"the caller hangs up in the second", []string{begun("one"), ended("one", 503, "-"), begun("two"), ended("two", 0, "DC"), over(2, 0, "DC")},
 			"client_cancelled 0; 1 one upstream_error 503; 2 two client_cancelled 0 input~20 output~0"},
 		{"the call's line knows of no attempts, but they have lines", []string{begun("one"), ended("one", 200, "-"), set(over(0, 200, "-"), "n", "null")},

@@ -119,7 +119,7 @@ func (l *Live) discover(begun, now time.Time) {
 			l.remove(epoch, path)
 		case l.files[epoch] == nil:
 			l.open(epoch, path, info.ModTime().Before(begun))
-		case l.files[epoch].replaced(info):
+		case l.files[epoch].replaced():
 			l.forget(epoch)
 			l.open(epoch, path, false)
 		}
@@ -127,9 +127,10 @@ func (l *Live) discover(begun, now time.Time) {
 }
 
 // replaced says whether somebody has put another file in the place of this one, or emptied it.
-func (f *liveFile) replaced(now os.FileInfo) bool {
-	is, err := f.file.Stat()
-	return err != nil || !os.SameFile(is, now) || now.Size() < f.offset
+func (f *liveFile) replaced() bool {
+	open, err := f.file.Stat()
+	there, gone := os.Stat(f.path)
+	return err == nil && gone == nil && (!os.SameFile(open, there) || there.Size() < f.offset)
 }
 
 func (l *Live) open(epoch, path string, old bool) {

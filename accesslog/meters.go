@@ -43,7 +43,9 @@ func (s samples) meters(c *logos.Call, a *logos.Attempt, stream, sent bool, u *d
 		return nil
 	case c.Status >= 200 && c.Status < 300:
 		return s.estimate(&c.Decision, a, stream, c.AnswerBytes)
-	case broken: // the prompt was sent; an answer that the caller got is Envoy's
+	case broken, a.Status >= 200 && a.Status < 300:
+		// The prompt was sent, and what the caller got is Envoy's: also where an answer that is not streamed broke off,
+		// of which it passes nothing on.
 		return s.estimate(&c.Decision, a, c.Decision.Stream, 0)
 	case c.End == logos.EndRejected && c.Error.Code == refusedContent:
 		return s.estimate(&c.Decision, a, false, 0)

@@ -229,11 +229,24 @@ type budgetServer struct {
 }
 
 func (s *budgetServer) GetBudget(ctx context.Context, r *adminv1.GetBudgetRequest) (*adminv1.Budget, error) {
-	return get[*adminv1.Budget](ctx, s.Service, store.BudgetsSeen, r.GetId())
+	b, err := get[*adminv1.Budget](ctx, s.Service, store.BudgetsSeen, r.GetId())
+	hideWebhook(ctx, b)
+	return b, err
+}
+
+// hideWebhook keeps a budget's webhook from those who may not change the budget: its URL may be a secret.
+func hideWebhook(ctx context.Context, b *adminv1.Budget) {
+	p := callerOf(ctx).Principal
+	if owns := p.Role == logos.RoleTeamOwner && p.Team != 0 && logos.TeamID(b.GetTeamId()) == p.Team; b != nil && !owns && p.Role != logos.RoleRoot && p.Role != logos.RoleAdmin {
+		b.WebhookUrl = ""
+	}
 }
 
 func (s *budgetServer) ListBudgets(ctx context.Context, r *adminv1.ListBudgetsRequest) (*adminv1.ListBudgetsResponse, error) {
 	items, next, err := list[*adminv1.Budget](ctx, s.Service, store.BudgetsSeen, r)
+	for _, b := range items {
+		hideWebhook(ctx, b)
+	}
 	return &adminv1.ListBudgetsResponse{Budgets: items, NextPageToken: next}, err
 }
 

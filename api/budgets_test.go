@@ -37,6 +37,36 @@ func TestABudgetIsShownAsItWasMade(t *testing.T) {
 	}
 }
 
+// TestAWebhookIsShownToThoseWhoMayChangeIt alone: such URLs hold secrets.
+func TestAWebhookIsShownToThoseWhoMayChangeIt(t *testing.T) {
+	t.Parallel()
+	g := newGateway(t)
+	g.setup()
+	root := g.as(g.root)
+	root.make("teams", object{"name": "A"})
+	root.make("projects", object{"name": "a", "team": "A"})
+	const hook = "https://hooks.example/secret"
+	theirs := root.make("budgets", object{"name": "the team's", "team": "A", "unit": "requests", "amount": "1", "webhook_url": hook})
+	above := root.make("budgets", object{"name": "of the team", "selector": object{"teams": []any{"A"}}, "unit": "requests", "amount": "1", "webhook_url": hook})
+	for role, sees := range map[string][2]bool{"team_owner": {true, false}, "member": {false, false}, "viewer": {false, false}} {
+		root.make("members", object{"email": role + "@example.org", "role": role, "team": "A"})
+		c := g.as(root.make("apiKeys", object{"project": "a", "member": role + "@example.org"})["secret"].(string))
+		listed := make(map[any]any)
+		for _, b := range c.list("budgets", "") {
+			listed[b["id"]] = b["webhook_url"]
+		}
+		for i, b := range []object{theirs, above} {
+			got := c.get("budgets", b)["webhook_url"]
+			if want := map[bool]string{true: hook}[sees[i]]; got != want || listed[b["id"]] != want {
+				t.Errorf("to a %s %v of %v is shown, and %v in the list", role, got, b["name"], listed[b["id"]])
+			}
+		}
+	}
+	if got := root.get("budgets", above)["webhook_url"]; got != hook {
+		t.Errorf("to root it is %v", got)
+	}
+}
+
 func TestABudgetThatCanNotHoldIsRefused(t *testing.T) {
 	t.Parallel()
 	g := newGateway(t)

@@ -72,7 +72,7 @@ func Write(ctx context.Context, path string, g Gateway, db *store.Store, log *za
 
 // snapshot calls do with one state of the database and the files of the run directory at the same moment:
 // those that were there before the database's state was fixed and are there after it. Files only grow, and
-// stay readable once they are open, so do may take its time.
+// stay readable once they are open, so do may take its time. Where do returns errMoved, there is another try.
 func snapshot(ctx context.Context, dir string, db *store.Store, do func(context.Context, store.Snapshot, []*file) error) error {
 	for range 20 {
 		before, err := openFiles(dir)
@@ -113,6 +113,12 @@ func (a *archive) fill(ctx context.Context, g Gateway, s store.Snapshot, files [
 		return ctx.Err()
 	case <-time.After(flushed):
 	}
+	opened := len(files)
+	files, err := follow(g.RunDir, files)
+	defer func() { closeFiles(files[opened:]) }() // the others are the caller's
+	if err != nil {
+		return err
+	}
 	// The database comes last, so that it is restored when everything else is in place.
 	for _, f := range files {
 		if err := a.add(runPrefix+f.name, f.copy); err != nil {
@@ -122,7 +128,7 @@ func (a *archive) fill(ctx context.Context, g Gateway, s store.Snapshot, files [
 			return err
 		}
 	}
-	err := a.add(dumpName, func(w io.Writer) error { return postgres.Dump(ctx, g.Postgres, g.DatabaseURL, s.Name, w) })
+	err = a.add(dumpName, func(w io.Writer) error { return postgres.Dump(ctx, g.Postgres, g.DatabaseURL, s.Name, w) })
 	if err != nil {
 		return fmt.Errorf("dump the database: %w", err)
 	}

@@ -70,6 +70,43 @@ func sameFiles(x, y []*file) bool {
 	return slices.EqualFunc(x, y, func(a, b *file) bool { return a.name == b.name && os.SameFile(a.info, b.info) })
 }
 
+// follow looks at the directory again, some time after the files were opened. Those that were renamed since get the
+// names that they have now, and access logs that came are added: they hold lines of calls that had ended by then. A
+// log that has no name any more can't be told from its successor: that is errMoved. The caller closes files, also
+// those that were added.
+func follow(dir string, files []*file) (now []*file, err error) {
+	again, err := openFiles(dir)
+	if err != nil {
+		return files, err
+	}
+	now = slices.Clone(files)
+	for _, f := range files {
+		i := slices.IndexFunc(again, func(g *file) bool { return os.SameFile(f.info, g.info) })
+		switch {
+		case i >= 0:
+			f.name = again[i].name
+			again[i].open.Close()
+			again = slices.Delete(again, i, i+1)
+		case f.present():
+			closeFiles(again)
+			return files, errMoved
+		}
+	}
+	for _, f := range again {
+		if f.intents() { // of calls that began since
+			f.open.Close()
+			continue
+		}
+		now = append(now, f)
+	}
+	return now, nil
+}
+
+func (f *file) intents() bool { return strings.HasPrefix(f.name, "intents-") }
+
+// present says whether it is a log that Envoy may write to, under a name that passes on to its successor.
+func (f *file) present() bool { return !f.intents() && strings.HasSuffix(f.name, ".log") }
+
 // copy writes the lines of the file. A line that is being written is left out: it was not there at the
 // moment of the backup. Lines that Envoy wrote since then tell how calls ended that were under way, but no
 // call is added that began since then.
@@ -78,7 +115,7 @@ func (f *file) copy(to io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(f.name, "intents-") {
+	if f.intents() {
 		info = f.info
 	}
 	whole, err := wholeLines(f.open, info.Size())

@@ -2,6 +2,8 @@ package backup
 
 import (
 	"bytes"
+	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,6 +69,62 @@ func TestSeesThatFilesCameOrWent(t *testing.T) {
 		if same := sameFiles(before, open()); same != step.same {
 			t.Errorf("%s: the same is %t", step.what, same)
 		}
+	}
+}
+
+// While a backup waits for the lines of calls that have ended, a log may be rotated: then they are in its successor.
+func TestFollowsLogsThatAreRotatedMeanwhile(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	put := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(path(name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(path(from), path(to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("access-e.log.3", "0\n")
+	put("access-e.log", "1\n")
+	put("intents-00000001.log", "a\n")
+	files, err := openFiles(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	move("access-e.log", "access-e.log.4")
+	put("access-e.log.5", "2\n")
+	put("access-e.log", "3\n")
+	put("intents-00000002.log", "b\n")
+	if err := os.Remove(path("access-e.log.3")); err != nil {
+		t.Fatal(err)
+	}
+	now, err := follow(dir, files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFiles(now)
+	got := make(map[string]string)
+	for _, f := range now {
+		var text strings.Builder
+		if err := f.copy(&text); err != nil {
+			t.Fatal(err)
+		}
+		got[f.name] = text.String()
+	}
+	want := map[string]string{"access-e.log.3": "0\n", "access-e.log.4": "1\n", "access-e.log.5": "2\n", "access-e.log": "3\n", "intents-00000001.log": "a\n"}
+	if !maps.Equal(got, want) {
+		t.Errorf("the backup would hold %q, want %q", got, want)
+	}
+	// One that was stored and removed meanwhile has no name that tells it from its successor.
+	if err := os.Remove(path("access-e.log")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := follow(dir, now); !errors.Is(err, errMoved) {
+		t.Errorf("with a log that is gone: %v", err)
 	}
 }
 

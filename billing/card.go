@@ -28,6 +28,8 @@ type Band struct {
 	// CacheWrite and Reasoning are the dearest prices of prompt tokens that are written to a cache, and of answer
 	// tokens for reasoning; 0: they have none.
 	CacheWrite, Reasoning decimal.Decimal
+	// AudioInput and AudioOutput are those of tokens of audio; 0: they have none.
+	AudioInput, AudioOutput decimal.Decimal
 }
 
 // Card returns what a target charges in a service tier from a time on; [AnyTier]: the worst of all tiers that
@@ -72,6 +74,7 @@ func (l *list) band(tiers []string, from int64) Band {
 	}
 	b.CacheWrite = decimal.Max(l.dearest(tiers, logos.MeterCacheWrite, from), l.dearest(tiers, logos.MeterCacheWrite1h, from))
 	b.Reasoning = l.dearest(tiers, logos.MeterReasoning, from)
+	b.AudioInput, b.AudioOutput = l.dearest(tiers, logos.MeterAudioInput, from), l.dearest(tiers, logos.MeterAudioOutput, from)
 	return b
 }
 

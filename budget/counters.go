@@ -57,6 +57,8 @@ type Counters struct {
 	needy    map[*counter]bool // that calls wait for
 	kick     chan struct{}
 	failing  bool
+	answered time.Time // when the database answered last
+	steady   time.Time // since when it has always answered
 }
 
 // A counter is this gateway's share of one counter, in the unit's smallest parts.
@@ -74,6 +76,7 @@ type counter struct {
 	dry                        time.Time
 
 	need   int64     // of calls that wait for the database
+	yields bool      // a call has waited for more than it got
 	last   int64     // reserved last by one call
 	used   int64     // reserved since ratedAt
 	rate   float64   // reserved a second

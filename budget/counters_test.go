@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,7 +39,7 @@ func euros(t testing.TB, output string) Target {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Target{&logos.Target{Provider: &logos.Provider{ID: 1}, Model: &logos.Model{ID: 1}, Deployment: &logos.Deployment{ID: 1, Model: 1}}, rates}
+	return Target{Target: &logos.Target{Provider: &logos.Provider{ID: 1}, Model: &logos.Model{ID: 1}, Deployment: &logos.Deployment{ID: 1, Model: 1}}, Rates: rates}
 }
 
 func reserve(c *Counters, x *Index, id string, size *Size, targets ...Target) (Grant, *Shortage) {
@@ -176,6 +177,64 @@ func TestARefusalInAnOutageSaysSo(t *testing.T) {
 	if e := short.Error(); e.Kind != logos.Unavailable || e.Code != "budget_unavailable" || e.RetryAfter != 0 {
 		t.Errorf("the refusal is %+v", e)
 	}
+}
+
+// TestALongOutageFreesNothing: when the database is back, others have not settled yet what they spent of their leases
+// before it went, and get a minute for it. What is not heard of then is free again.
+func TestALongOutageFreesNothing(t *testing.T) {
+	t.Parallel()
+	clock := &clock{at: noon}
+	store := newLedger(clock, 100)
+	index := NewIndex([]*logos.Budget{tokenBudget(100)})
+	a, b := &replica{t: t, id: "a", store: store, clock: clock, index: index}, &replica{t: t, id: "b", store: store, clock: clock, index: index}
+	a.start()
+	b.start()
+	if !a.try("1", 60) {
+		t.Fatal("a call is refused with all of the budget left")
+	}
+	pass := func(d time.Duration) {
+		for end := clock.now().Add(d); clock.now().Before(end); clock.advance(10 * time.Second) {
+			b.lease(t.Context(), true)
+		}
+	}
+	pass(2 * time.Minute)
+	store.away = true
+	pass(a.gateway.Hold + time.Minute)
+	store.away = false
+	if b.try("2", 60) {
+		t.Fatal("what one gateway has spent and not settled is granted to another one")
+	}
+	pass(settleGrace / 2)
+	if b.try("3", 60) {
+		t.Fatal("a gateway gets no time to settle after an outage")
+	}
+	pass(settleGrace)
+	if !b.try("4", 60) {
+		t.Error("what nobody settles is never free again")
+	}
+}
+
+// TestWhatARefusedCallAskedForReturnsAtOnce: all that is left is too little for it, and enough for calls elsewhere.
+func TestWhatARefusedCallAskedForReturnsAtOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := newLedger(&clock{at: noon}, 100)
+		index := NewIndex([]*logos.Budget{tokenBudget(100)})
+		a, b := running(t, store, "a", store.clock.now), running(t, store, "b", store.clock.now)
+		for i, size := range []int64{60, 1000} { // more than is left, and more than there is
+			if _, short := reserve(a, index, fmt.Sprint("large ", i), &Size{Input: 60, NoOutput: true}, euros(t, "1")); (short == nil) != (i == 0) {
+				t.Fatalf("a call for 60 of 100: %v", short)
+			}
+			if _, short := reserve(a, index, "larger", &Size{Input: size, NoOutput: true}, euros(t, "1")); short == nil {
+				t.Fatalf("a call for %d of 40 is admitted", size)
+			}
+			synctest.Wait()
+			if _, short := reserve(b, index, fmt.Sprint("small ", i), &Size{Input: 10, NoOutput: true}, euros(t, "1")); short != nil {
+				t.Fatalf("a call for 10 of 40 is refused elsewhere: %v", short.Error())
+			}
+			store.clock.advance(dryFor)
+		}
+	})
 }
 
 func TestIdleSharesReturn(t *testing.T) {
@@ -316,7 +375,7 @@ func TestNobodySpendsWhatHasNoPrice(t *testing.T) {
 			priced bool
 		}{
 			"a price": {priced, Size{Output: 1}, true}, "none": {unpriced, Size{Output: 1}, false},
-			"another currency": {Target{priced.Target, dollars}, Size{Output: 1}, false}, "unread": {priced, Size{Unbounded: true}, false},
+			"another currency": {Target{Target: priced.Target, Rates: dollars}, Size{Output: 1}, false}, "unread": {priced, Size{Unbounded: true}, false},
 		} {
 			excluded := c.Call(index, &Caller{}, noon).Excludes(&x.target, &x.size, 0)
 			_, short := reserve(c, index, name+fmt.Sprint(b.ID), &x.size, x.target)

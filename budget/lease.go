@@ -80,6 +80,22 @@ func (c *Counters) wait(claims []claim) *round {
 	return c.next
 }
 
+// yield has what a refused call was granted, and can't use, given back at once: calls elsewhere may need less.
+func (c *Counters) yield(claims []claim) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range claims {
+		x := &claims[i]
+		if n := c.counters[x.reservation.Counter()]; n != nil && x.Hard && x.left > 0 && x.left < x.reservation.Amount {
+			n.yields, c.needy[n] = true, true
+		}
+	}
+	select {
+	case c.kick <- struct{}{}:
+	default:
+	}
+}
+
 // worthAsking says whether the database may have what claims are short of. c.mu is held.
 func (c *Counters) worthAsking(claims []claim) bool {
 	now := c.opt.Now()
@@ -139,10 +155,11 @@ func (c *Counters) lease(ctx context.Context, all bool) (more bool) {
 	began := c.opt.Now()
 	requests, r, more := c.plan(began, all)
 	defer close(r.done)
-	if len(requests) == 0 {
+	gateway, silent := c.contact(began)
+	if len(requests) == 0 && !(all && silent) {
 		return false
 	}
-	shares, err := c.leases.Lease(ctx, c.gateway, requests)
+	shares, err := c.leases.Lease(ctx, gateway, requests)
 	if err != nil {
 		r.failed = true
 		c.fail(err)
@@ -151,6 +168,16 @@ func (c *Counters) lease(ctx context.Context, all bool) (more bool) {
 	c.apply(requests, shares, began)
 	c.metrics.leases.WithLabelValues("ok").Inc()
 	return more
+}
+
+// contact returns the gateway as it leases now, and whether the database was not asked for a while. It is then asked
+// for nothing: so this process hears of its successor, and knows how long the database has been there.
+func (c *Counters) contact(now time.Time) (g logos.Gateway, silent bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	g = c.gateway
+	g.Steady = !c.failing && !c.steady.IsZero() && now.Sub(c.steady) >= settleGrace
+	return g, now.Sub(c.answered) >= g.Lease/leaseParts
 }
 
 func (c *Counters) fail(err error) {
@@ -178,7 +205,7 @@ func (c *Counters) plan(now time.Time, all bool) (requests []logos.ShareRequest,
 	r, c.next = c.next, newRound()
 	planned := make([]*counter, 0, len(c.needy))
 	for x := range c.needy {
-		if x.need > 0 {
+		if x.need > 0 || x.yields {
 			planned = append(planned, x)
 		}
 	}
@@ -188,13 +215,14 @@ func (c *Counters) plan(now time.Time, all bool) (requests []logos.ShareRequest,
 	}
 	if more = len(planned) > maxBatch; more {
 		for _, x := range planned[maxBatch:] {
-			if x.need > 0 {
+			if x.need > 0 || x.yields {
 				c.needy[x] = true
 			}
 		}
 		planned = planned[:maxBatch]
 	}
 	for _, x := range planned {
+		x.yields = false
 		slack := x.slack(now, c.gateway.Lease, c.closed)
 		x.granted = min(x.granted, satAdd(x.settled+x.reserved+x.need, slack))
 		requests = append(requests, logos.ShareRequest{Counter: x.id, End: x.end, Reserved: x.reserved, Held: x.granted, Need: x.need, Slack: slack, Step: x.last})
@@ -208,7 +236,7 @@ func (c *Counters) plan(now time.Time, all bool) (requests []logos.ShareRequest,
 func (c *Counters) due(now time.Time) (out []*counter) {
 	for id, x := range c.counters {
 		switch {
-		case x.need > 0:
+		case x.need > 0 || x.yields:
 		case x.over(now):
 			delete(c.counters, id)
 		case x.due(now, c.gateway.Lease, c.closed):
@@ -280,6 +308,11 @@ func (c *Counters) apply(requests []logos.ShareRequest, shares []logos.Share, be
 	if c.failing {
 		c.failing = false
 		c.log.Info("budgets are leased again")
+		c.steady = time.Time{}
+	}
+	c.answered = began
+	if c.steady.IsZero() {
+		c.steady = began
 	}
 	for i := range shares {
 		s, r := &shares[i], &requests[i]

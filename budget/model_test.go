@@ -42,8 +42,9 @@ type ledger struct {
 	clock  *clock
 	limit  func(logos.BudgetID) int64
 	shares map[logos.CounterID]map[string]*keptShare
-	away   bool            // every transaction fails
-	lossy  bool            // transactions happen, and their answers are lost
+	away   bool // every transaction fails
+	lossy  bool // transactions happen, and their answers are lost
+	ended  map[logos.CallID]bool
 	cut    map[string]bool // gateways that do not reach it
 	leases int
 }
@@ -55,7 +56,7 @@ type keptShare struct {
 }
 
 func newLedger(clock *clock, limit int64) *ledger {
-	return &ledger{clock: clock, limit: func(logos.BudgetID) int64 { return limit }, shares: make(map[logos.CounterID]map[string]*keptShare), cut: make(map[string]bool)}
+	return &ledger{clock: clock, limit: func(logos.BudgetID) int64 { return limit }, shares: make(map[logos.CounterID]map[string]*keptShare), cut: make(map[string]bool), ended: make(map[logos.CallID]bool)}
 }
 
 func (l *ledger) share(id logos.CounterID, gateway string) *keptShare {
@@ -88,7 +89,7 @@ func (l *ledger) Lease(_ context.Context, g logos.Gateway, requests []logos.Shar
 			if id == g.ID {
 				continue
 			}
-			if now.After(s.until) {
+			if now.After(s.until) && g.Steady {
 				s.Granted = s.Settled
 			}
 			if now.Before(s.lease) {
@@ -109,8 +110,8 @@ func (l *ledger) Lease(_ context.Context, g logos.Gateway, requests []logos.Shar
 	return out, nil
 }
 
-// settle stores what calls have used, and returns the shares as they are then.
-func (l *ledger) settle(gateway string, spent []logos.Spending) (out []logos.Share, err error) {
+// settle stores once what a call has used, and returns the shares as they are then.
+func (l *ledger) settle(gateway string, id logos.CallID, spent []logos.Spending) (out []logos.Share, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.away || l.cut[gateway] {
@@ -118,11 +119,17 @@ func (l *ledger) settle(gateway string, spent []logos.Spending) (out []logos.Sha
 	}
 	for _, x := range spent {
 		s := l.share(x.Counter, gateway)
-		s.Settled += x.Amount
-		s.Version++
+		if !l.ended[id] {
+			s.Settled += x.Amount
+			s.Version++
+		}
 		kept := s.Share
 		kept.Counter = x.Counter
 		out = append(out, kept)
+	}
+	l.ended[id] = true
+	if l.lossy {
+		return nil, errAway
 	}
 	return out, nil
 }
@@ -200,7 +207,7 @@ func (r *replica) end(i int, used int64) {
 	for _, x := range o.reservations {
 		spent = append(spent, logos.Spending{Counter: x.Counter(), Amount: min(used, x.Amount)})
 	}
-	shares, err := r.store.settle(r.id, spent)
+	shares, err := r.store.settle(r.id, o.id, spent)
 	if err != nil {
 		return // its line stays in the log
 	}
@@ -249,7 +256,13 @@ func playHistory(t *testing.T, seed uint64) {
 			r.try(fmt.Sprint(n), 1+random.Int64N(max(1, limit/8)))
 		case k < 75:
 			if len(r.open) > 0 {
-				r.end(random.IntN(len(r.open)), random.Int64N(limit/8+2))
+				i, used := random.IntN(len(r.open)), random.Int64N(limit/8+2)
+				if was := store.lossy; random.IntN(4) == 0 { // the answer is lost, and it is asked again
+					store.lossy = true
+					r.end(i, used)
+					store.lossy = was
+				}
+				r.end(i, used)
 			}
 		case k < 80:
 			if len(r.late) > 0 {
@@ -272,7 +285,7 @@ func playHistory(t *testing.T, seed uint64) {
 		}
 		for _, r := range replicas { // no call outlives its deadline by more than the time for its record
 			for len(r.open) > 0 && clock.now().After(r.open[0].deadline) {
-				store.away, store.cut[r.id] = false, false
+				store.away, store.lossy, store.cut[r.id] = false, false, false
 				r.end(0, limit)
 			}
 		}
@@ -287,7 +300,9 @@ func checkLimit(t *testing.T, seed uint64, step int, limit int64, store *ledger,
 	held := int64(0)
 	for _, r := range replicas {
 		for _, o := range r.open {
-			held += o.reservations[0].Amount
+			if !store.ended[o.id] {
+				held += o.reservations[0].Amount
+			}
 		}
 	}
 	if settled+held > limit || granted > limit {
@@ -315,7 +330,10 @@ func checkAllReturns(t *testing.T, seed uint64, limit int64, store *ledger, cloc
 	}
 	clock.advance(5 * time.Minute) // the dead are given up
 	replicas[1].lease(t.Context(), true)
-	clock.advance(5 * time.Minute)
+	for range 20 {
+		clock.advance(15 * time.Second)
+		replicas[0].lease(t.Context(), true)
+	}
 	settled, _ := store.total()
 	if left := limit - settled; left > 0 && !replicas[0].try("last", left) {
 		t.Fatalf("history %d: %d of %d are settled, and %d can't be had", seed, settled, limit, left)

@@ -1,7 +1,9 @@
 package budget
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/ls1intum/edutelligence/logos"
@@ -14,7 +16,9 @@ type Call struct {
 	now      time.Time
 	entries  []*entry // of the caller
 	claims   []claim  // of the last try
+	size     *Size    // likewise
 	tried    bool
+	asked    bool // the database, in the last try
 }
 
 // A claim is what a call needs of one budget.
@@ -44,13 +48,13 @@ func (c *Call) Excludes(t *Target, s *Size, profile logos.ProfileID) *Shortage {
 		return nil
 	}
 	for _, e := range c.entries {
-		if !e.Hard || !e.counts(t.Target, profile) {
+		if !e.Hard || !e.counts(t, profile) {
 			continue
 		}
 		amount, known := e.worst(t, s, s.Output)
 		switch {
 		case !known:
-			return &Shortage{Budget: e.Budget, Unknown: true, Passes: s.Unbounded}
+			return e.unknown(t, s)
 		case !c.tried:
 		case amount > c.left(e) && !(e.ClampMaxTokens && e.affords(t, s, c.left(e)) >= leastOutput):
 			return c.shortage(e, amount)
@@ -60,12 +64,24 @@ func (c *Call) Excludes(t *Target, s *Size, profile logos.ProfileID) *Shortage {
 }
 
 // counts says whether a budget counts what a call does at a target.
-func (e *entry) counts(t *logos.Target, profile logos.ProfileID) bool {
-	var model logos.ModelID
-	if t.Deployment != nil {
-		model = t.Deployment.Model
+func (e *entry) counts(t *Target, profile logos.ProfileID) bool {
+	if !holds(e.Selector.Profiles, profile) {
+		return false
 	}
-	return holds(e.Selector.Profiles, profile) && e.Selector.MatchesTarget(model, t.Provider.ID)
+	model := logos.ModelID(0)
+	if t.Model != nil {
+		model = t.Model.ID
+	}
+	return e.Selector.MatchesTarget(model, t.Provider.ID) || e.mayCount(t)
+}
+
+// mayCount says whether a budget would have to count money or tokens of a call whose model nobody knows. It counts
+// such a call as none of its own where it counts calls.
+func (e *entry) mayCount(t *Target) bool {
+	if t.Model != nil || t.MayServe == nil || e.Unit != logos.UnitMoney && e.Unit != logos.UnitTokens {
+		return false
+	}
+	return slices.ContainsFunc(e.Selector.Models, func(m logos.ModelID) bool { return e.Selector.MatchesTarget(m, t.Provider.ID) && t.MayServe(m) })
 }
 
 // left returns what was left of a budget in the last try.
@@ -89,6 +105,25 @@ func (c *Call) lastTry(e *entry) *claim {
 type Grant struct {
 	Reservations []logos.Reservation
 	MaxTokens    int64 // the output limit that a budget sets for each answer; 0: none
+	size         *Size // nil: no hard budget counts money or tokens
+}
+
+// Limit returns the output limit that an attempt at a target must say, for no answer to be longer than what is
+// reserved; 0: it need not say one.
+func (g *Grant) Limit(t *logos.Target) int64 {
+	switch {
+	case g.size == nil || g.size.NoOutput:
+		return 0
+	case g.MaxTokens > 0:
+		return g.MaxTokens
+	case t.Model == nil:
+		return cmp.Or(g.size.Output, DefaultOutput)
+	}
+	limit := least(g.size.Output, t.Model.MaxOutputTokens)
+	if limit == 0 && t.Model.ContextWindow == 0 {
+		return DefaultOutput
+	}
+	return limit
 }
 
 // Reserve holds the most that the call can use at any of these targets, of every counter that counts it, or of
@@ -102,10 +137,14 @@ func (c *Call) Reserve(ctx context.Context, id logos.CallID, profile logos.Profi
 		return c.grant(0), nil
 	}
 	c.tried = true
+	asked := c.claims
 	if limit := c.clamp(targets, s); limit > 0 {
 		if unknown := c.claim(profile, targets, s, limit); unknown == nil && c.counters.admit(id, c.claims) == nil {
 			return c.grant(limit), nil
 		}
+	}
+	if c.asked { // not for each of the many that are refused without
+		c.counters.yield(asked)
 	}
 	c.counters.metrics.refused.WithLabelValues(string(short.Unit)).Inc()
 	why := c.shortage(short.entry, short.reservation.Amount)
@@ -117,6 +156,7 @@ func (c *Call) Reserve(ctx context.Context, id logos.CallID, profile logos.Profi
 // asked for, so it asks again as long as the database does not say that there is no more. It says too whether nobody
 // knows that, since the database is away.
 func (c *Call) admit(ctx context.Context, id logos.CallID) (short *claim, away bool) {
+	c.asked = false
 	short = c.counters.admit(id, c.claims)
 	if short == nil {
 		return nil, false
@@ -128,6 +168,7 @@ func (c *Call) admit(ctx context.Context, id logos.CallID) (short *claim, away b
 		if said == pointless {
 			return short, false
 		}
+		c.asked = true
 		if short = c.counters.admit(id, c.claims); short == nil {
 			return nil, false
 		}
@@ -144,12 +185,12 @@ func (c *Call) claim(profile logos.ProfileID, targets []Target, s *Size, limit i
 	for _, e := range c.entries {
 		x := claim{entry: e}
 		for i := range targets {
-			if !e.counts(targets[i].Target, profile) {
+			if !e.counts(&targets[i], profile) {
 				continue
 			}
 			amount, known := e.worst(&targets[i], s, limit)
 			if !known && e.Hard {
-				return &Shortage{Budget: e.Budget, Unknown: true, Passes: s.Unbounded}
+				return e.unknown(&targets[i], s)
 			}
 			x.reservation.Targets |= 1 << i
 			x.reservation.Amount = max(x.reservation.Amount, amount)
@@ -159,7 +200,7 @@ func (c *Call) claim(profile logos.ProfileID, targets []Target, s *Size, limit i
 			claims = append(claims, x)
 		}
 	}
-	c.claims = claims
+	c.claims, c.size = claims, s
 	return nil
 }
 
@@ -174,7 +215,11 @@ func (c *Call) grant(limit int64) Grant {
 	c.counters.metrics.admitted.Inc()
 	g := Grant{Reservations: make([]logos.Reservation, len(c.claims)), MaxTokens: limit}
 	for i := range c.claims {
-		g.Reservations[i] = c.claims[i].reservation
+		x := &c.claims[i]
+		g.Reservations[i] = x.reservation
+		if x.Hard && (x.Unit == logos.UnitMoney || x.Unit == logos.UnitTokens) {
+			g.size = c.size
+		}
 	}
 	return g
 }

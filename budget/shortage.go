@@ -16,10 +16,12 @@ const (
 // A Shortage is why a budget refuses a call.
 type Shortage struct {
 	*logos.Budget
-	Unknown bool // it would have to count money or tokens of which no bound is known
-	Passes  bool // since the call passes through
-	Full    bool // the gateway keeps as many counters as it can
-	Away    bool // the database does not say how much there is
+	Unknown bool   // it would have to count money or tokens of which no bound is known
+	Passes  bool   // since the call passes through
+	What    string // of the request is why; empty: nothing of it
+	Bound   bool   // a context window of the model would bound it
+	Full    bool   // the gateway keeps as many counters as it can
+	Away    bool   // the database does not say how much there is
 	Needed  int64
 	Left    int64
 	Held    int64     // by open calls of this gateway
@@ -38,6 +40,15 @@ func (c *Call) shortage(e *entry, needed int64) *Shortage {
 	return s
 }
 
+// unknown says why nobody knows what a call would use of a budget at a target.
+func (e *entry) unknown(t *Target, s *Size) *Shortage {
+	x := &Shortage{Budget: e.Budget, Unknown: true}
+	if _, known := s.InputAt(t.Target); !known {
+		x.What, x.Passes, x.Bound = s.What, s.What == "", !s.Unbounded
+	}
+	return x
+}
+
 // Error is what the caller is told.
 func (s *Shortage) Error() *logos.Error {
 	switch {
@@ -47,6 +58,10 @@ func (s *Shortage) Error() *logos.Error {
 		return logos.Errorf(logos.Unavailable, "budget_unavailable", "the gateway can't reach its database, and what it may use of the budget %q without it is used up: try again in a few seconds", s.Name)
 	case s.Passes:
 		return logos.Errorf(logos.Denied, "budget_needs_model", "the budget %q limits %s, and of calls that pass through nobody knows how much they use before: call by a model that the key's access profile grants", s.Name, s.Unit)
+	case s.Bound:
+		return logos.Errorf(logos.Denied, "budget_needs_bound", "the budget %q limits %s, and what the request's %q adds to its input nobody knows before: leave it out, or have the model's context_window set, which bounds it", s.Name, s.Unit, s.What)
+	case s.What != "":
+		return logos.Errorf(logos.Denied, "budget_needs_bound", "the budget %q limits %s, and with the request's %q nothing bounds what it uses: leave it out, or ask for an API key that the budget does not count", s.Name, s.Unit, s.What)
 	case s.Unknown:
 		return logos.Errorf(logos.Denied, "deployment_unpriced", "the budget %q limits money, and no deployment that could serve this call has a price in %s: an administrator sets one with `logos prices set --currency %[2]s`, an explicit 0 included, and `logos prices unpriced` shows what has none at all", s.Name, s.Currency)
 	}

@@ -8,7 +8,7 @@ import (
 )
 
 // DefaultOutput is how many tokens an answer is taken to have at most where neither the caller nor the model
-// says: the output limit of the models that most providers offer. What is beyond it is an overrun.
+// says: the output limit of the models that most providers offer. [Grant.Limit] has the call say so.
 const DefaultOutput = 16_384
 
 // leastOutput is the lowest output limit that a call is clamped to: below it providers refuse the call.
@@ -16,17 +16,38 @@ const leastOutput = 16
 
 // A Size bounds what a call can use.
 type Size struct {
-	Unbounded bool  // it passes through unread: no bound is known
-	Input     int64 // tokens at most
-	Output    int64 // tokens at most of each answer, as the caller says; 0: not said
-	Answers   int64 // that are asked for; 0: one
-	NoOutput  bool  // the API answers without tokens
+	Unbounded bool   // no bound is known: it passes through unread, or the provider does more than to answer it
+	Beyond    bool   // it has input that it does not hold, which the context window alone bounds
+	What      string // of the request, is why; empty: it passes through
+	Input     int64  // tokens at most
+	Prompts   int64  // in the input; 0: one
+	Output    int64  // tokens at most of each answer, as the caller says; 0: not said
+	Answers   int64  // that are asked for; 0: one
+	NoOutput  bool   // the API answers without tokens
 }
 
 // A Target is what a call may be sent to, with what it charges.
 type Target struct {
 	*logos.Target
 	Rates *policy.Rates // the dearest that may hold; nil: it has no price
+	// MayServe says whether a call that passes through may be for a model, where nobody has read which; nil: it may not.
+	MayServe func(logos.ModelID) bool
+}
+
+// InputAt bounds the tokens of the input at a target: no model takes more than its context window of each prompt. It
+// returns false where nothing bounds them.
+func (s *Size) InputAt(t *logos.Target) (int64, bool) {
+	window := int64(0)
+	if t.Model != nil {
+		window = saturate(t.Model.ContextWindow, max(1, s.Prompts))
+	}
+	switch {
+	case s.Unbounded || s.Beyond && window == 0:
+		return 0, false
+	case window > 0 && (s.Beyond || s.Input > window):
+		return window, true
+	}
+	return min(s.Input, math.MaxInt64/4), true
 }
 
 // output bounds the tokens of all answers of a target, where each has at most limit; 0: no limit is said.
@@ -77,12 +98,14 @@ func (e *entry) worst(t *Target, s *Size, limit int64) (amount int64, known bool
 	case logos.UnitRequests, logos.UnitParallel:
 		return 1, true
 	case logos.UnitTokens:
-		return min(s.Input, math.MaxInt64/4) + s.output(t.Target, limit), !s.Unbounded
+		input, known := s.InputAt(t.Target)
+		return input + s.output(t.Target, limit), known
 	}
-	if s.Unbounded || t.Rates == nil || t.Rates.Currency != e.Currency {
+	input, known := s.InputAt(t.Target)
+	if !known || t.Rates == nil || t.Rates.Currency != e.Currency {
 		return 0, false
 	}
-	picos := t.Rates.Cost(s.Input, s.output(t.Target, limit))
+	picos := t.Rates.Cost(input, s.output(t.Target, limit))
 	amount = picos / picosPerPart
 	if picos%picosPerPart > 0 {
 		amount++

@@ -26,6 +26,8 @@ const (
 	maxWaiting  = 10_000 // counters that were spent of, of which nobody has looked yet whether to tell
 	postTries   = 4
 	postTimeout = 5 * time.Second
+	postsAtOnce = 8
+	maxPosts    = 1000 // that wait: a budget may have thousands of counters, and webhooks may be slow
 )
 
 // An Event says that a threshold is reached. It is what webhooks get, as JSON.
@@ -83,8 +85,17 @@ func (t *Teller) Spent(shares []logos.Share) {
 func (t *Teller) Run(ctx context.Context) error {
 	tick := time.NewTicker(tellEvery)
 	defer tick.Stop()
-	var posts sync.WaitGroup
-	defer posts.Wait()
+	posts := make(chan told, maxPosts)
+	var senders sync.WaitGroup
+	defer senders.Wait()
+	defer close(posts)
+	for range postsAtOnce {
+		senders.Go(func() {
+			for e := range posts {
+				t.send(ctx, e)
+			}
+		})
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -92,10 +103,20 @@ func (t *Teller) Run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for _, e := range t.look(ctx) {
-			if e.webhook != "" {
-				posts.Go(func() { t.send(ctx, e) })
-			}
+			t.enqueue(posts, e)
 		}
+	}
+}
+
+func (t *Teller) enqueue(posts chan<- told, e told) {
+	if e.webhook == "" {
+		return
+	}
+	select {
+	case posts <- e:
+	default:
+		t.posts.WithLabelValues("failed").Inc()
+		t.log.Error("a budget's webhook is not told: too many events wait", zap.Int64("budget", e.BudgetID))
 	}
 }
 
@@ -203,6 +224,9 @@ func (t *Teller) send(ctx context.Context, e told) {
 	}
 	pause := t.pause
 	for try := 1; ; try++ {
+		if ctx.Err() != nil {
+			return
+		}
 		err = t.postOnce(ctx, e.webhook, body)
 		if err == nil {
 			t.posts.WithLabelValues("ok").Inc()

@@ -90,6 +90,53 @@ func TestThresholdsAreToldOnce(t *testing.T) {
 	})
 }
 
+// manySums is a database whose counters have all reached their limit.
+type manySums struct{ sums }
+
+func (*manySums) CounterSums(_ context.Context, ids []logos.CounterID) (out []logos.CounterSum, err error) {
+	for _, id := range ids {
+		out = append(out, logos.CounterSum{Counter: id, Settled: 1})
+	}
+	return out, nil
+}
+
+func (*manySums) TellThreshold(context.Context, logos.CounterID, int) (bool, error) { return true, nil }
+
+// TestASlowWebhookIsNotFlooded: of a budget for each end user, many counters reach a threshold at once.
+func TestASlowWebhookIsNotFlooded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		b := &logos.Budget{ID: 1, Unit: logos.UnitRequests, Limit: number("1"), Window: logos.WindowDay, Each: logos.EachEndUser, Thresholds: []int{100}, Webhook: "https://hook"}
+		var mu sync.Mutex
+		var open, most, all int
+		post := func(ctx context.Context, _ string, _ []byte) error {
+			count := func(n int) {
+				mu.Lock()
+				defer mu.Unlock()
+				open, all = open+n, all+max(0, n)
+				most = max(most, open)
+			}
+			count(1)
+			defer count(-1)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		told := NewTeller(&manySums{}, func() []*logos.Budget { return []*logos.Budget{b} }, post, zap.NewNop(), prometheus.NewRegistry())
+		for i := range int64(5000) {
+			told.Spent([]logos.Share{{Counter: logos.CounterID{Budget: 1, Start: i}}})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); _ = told.Run(ctx) }()
+		time.Sleep(time.Minute)
+		cancel()
+		<-done
+		if most != postsAtOnce || all < 2*postsAtOnce || open != 0 {
+			t.Errorf("of %d posts %d were made at once, and %d are open at the end", all, most, open)
+		}
+	})
+}
+
 func TestAThresholdIsReachedNotNearly(t *testing.T) {
 	t.Parallel()
 	b := &logos.Budget{Unit: logos.UnitTokens, Limit: number("1000000000"), Thresholds: []int{1, 33, 100}}

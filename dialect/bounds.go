@@ -1,7 +1,6 @@
 package dialect
 
 import (
-	"bytes"
 	"math"
 	"strconv"
 
@@ -10,41 +9,47 @@ import (
 
 // Bounds is the most that a call can use, as far as its request says.
 type Bounds struct {
-	Input   int64 // tokens at most
-	Output  int64 // tokens at most of each answer; 0: not said
-	Answers int64 // that are asked for, at least 1
-	Tier    bool  // it asks for a service tier
-	Caches  bool  // it may write to the provider's cache
+	Input   int64  // tokens at most of what the body holds
+	Prompts int64  // that are in it, each of which a context window bounds; at least 1
+	Beyond  string // what names input that the body does not hold; empty: nothing does. The context window bounds it
+	// Unbounded is what makes the provider do more than to answer this request, which nothing bounds; empty: nothing.
+	Unbounded string
+	Output    int64 // tokens at most of each answer; 0: not said
+	Answers   int64 // that are asked for, at least 1
+	Tier      bool  // it asks for a service tier
+	Caches    bool  // it may write to the provider's cache
+	Audio     bool  // it may hold audio, or ask for it
 }
 
-// Of what is no text, tokens are bounded by what the dearest of the usual models count.
-const (
-	leastTextBytes   = 2    // of a token; of English prose and code it is four, of other scripts two or more
-	tokensPerPart    = 8    // for roles and separators of each message or part
-	mostImageTokens  = 4096 // of one image
-	dataBytesAtLeast = 32   // of a token, in files and audio as base64
-)
-
-// mostTokens bounds the length of the input.
-func (w *contentReader) mostTokens() int64 {
-	return (w.bytes+w.format+leastTextBytes-1)/leastTextBytes + w.parts*tokensPerPart + w.images*mostImageTokens + (w.data+dataBytesAtLeast-1)/dataBytesAtLeast
-}
-
-// Bounds returns the most that a call of an API can use. body is what was scanned, and content what was read of it.
-func (r *Request) Bounds(api logos.API, body []byte, content *Content) Bounds {
-	b := Bounds{Input: content.MostTokens, Output: r.OutputLimit(api), Answers: r.AnswersOf(api, body), Tier: r.tier}
-	// The name may be written with escapes.
-	b.Caches = bytes.Contains(body, []byte("cache_control")) || bytes.Contains(body, []byte(`\u00`))
+// Bounds returns the most that a call of an API can use. body is what was scanned.
+func (r *Request) Bounds(api logos.API, body []byte) Bounds {
+	b := Bounds{Prompts: 1, Output: r.OutputLimit(api), Answers: r.AnswersOf(api, body), Tier: r.tier, Audio: mentions(body, "audio")}
+	r.input(api, body, &b)
+	if api == logos.APICompletions || api == logos.APIEmbeddings {
+		b.Prompts = r.prompts(body)
+	}
+	// Anthropic writes where it is told to; others may by themselves.
+	b.Caches = api != logos.APIMessages || mentions(body, "cache_control")
 	return b
 }
 
 // OutputLimit returns the most tokens that each answer may have, by what the API reads: the greatest of several
-// limits, since servers differ in which they obey. 0: none.
+// limits, since servers differ in which they obey, and none where one of them is no number, which some take for that.
+// 0: none.
 func (r *Request) OutputLimit(api logos.API) (most int64) {
+	said := false
 	for i := range r.limits {
-		if l := &r.limits[i]; l.found && readsLimit(api, limitNames[i]) {
-			most = max(most, l.count)
+		l := &r.limits[i]
+		switch {
+		case !l.found || l.count == 0 || !readsLimit(api, limitNames[i]):
+			continue
+		case l.count == openCount:
+			return 0
 		}
+		most, said = max(most, l.count), said || limitNames[i] != llamaLimit
+	}
+	if !said {
+		return 0
 	}
 	return most
 }
@@ -52,7 +57,7 @@ func (r *Request) OutputLimit(api logos.API) (most int64) {
 // AnswersOf returns how many answers are asked for. body is what was scanned.
 func (r *Request) AnswersOf(api logos.API, body []byte) int64 {
 	n := int64(1)
-	if api == logos.APIChat || api == logos.APICompletions {
+	if api != logos.APIEmbeddings {
 		n = max(1, min(r.answers, 1<<20))
 	}
 	if api == logos.APICompletions { // each prompt of a list has answers of its own
@@ -72,17 +77,23 @@ func (r *Request) prompts(body []byte) (n int64) {
 	return max(1, n)
 }
 
-// limitNames are the fields that limit the output, those of limits in their order.
-var limitNames = [...]string{"max_tokens", "max_completion_tokens", "max_output_tokens"}
+// llamaLimit is llama.cpp's own name, which overrides all others there, and which others pass over.
+const llamaLimit = "n_predict"
 
-// A limit is one of these fields.
+// limitNames are the fields that limit the output, those of limits in their order.
+var limitNames = [...]string{"max_tokens", "max_completion_tokens", "max_output_tokens", llamaLimit}
+
+// A limit is one of these fields, as [scanner.count] reads it.
 type limit struct {
 	field
-	count int64 // 0: none
+	count int64
 }
 
 // readsLimit says whether an API reads a field. Another one limits nothing.
 func readsLimit(api logos.API, name string) bool {
+	if name == llamaLimit {
+		return true
+	}
 	switch api {
 	case logos.APIChat:
 		return name != "max_output_tokens"
@@ -103,7 +114,12 @@ func newLimit(api logos.API, d logos.Dialect) string {
 	return "max_tokens"
 }
 
-// Limit adds to the splices of a body what lowers its output limit to most tokens of each answer.
+// holds says whether every server of a dialect goes by a field. Ollama, among others, passes over OpenAI's newer one.
+func holds(api logos.API, d logos.Dialect, name string) bool {
+	return name != llamaLimit && (api != logos.APIChat || d != logos.DialectCompatible || name == "max_tokens")
+}
+
+// Limit adds to the splices of a body what keeps each answer to at most so many tokens.
 func (r *Request) Limit(api logos.API, d logos.Dialect, most int64, splices []Splice) []Splice {
 	number, found := strconv.FormatInt(most, 10), false
 	for i := range r.limits {
@@ -111,8 +127,8 @@ func (r *Request) Limit(api logos.API, d logos.Dialect, most int64, splices []Sp
 		if !l.found || !readsLimit(api, limitNames[i]) {
 			continue
 		}
-		found = true
-		if l.count == 0 || l.count > most {
+		found = found || holds(api, d, limitNames[i])
+		if l.count <= 0 || l.count > most {
 			splices = place(splices, Splice{At: l.start, Cut: l.end - l.start, With: number})
 		}
 	}
@@ -142,4 +158,4 @@ func place(list []Splice, s Splice) []Splice {
 }
 
 // ceil takes a number that must not be taken for less than it is.
-func ceil(n float64) int64 { return int64(min(math.Ceil(n), 1e15)) }
+func ceil(n float64) int64 { return int64(min(math.Ceil(n), mostCount)) }

@@ -11,12 +11,10 @@ type Content struct {
 	Tools, Images, JSONSchema bool
 
 	// Tokens estimates the length of the input: a token for each four bytes of text and of the tools, and some
-	// for each image, whose bytes say little.
+	// for each image, whose bytes say little. [Request.Bounds] bounds it.
 	Tokens int64
 	// Longest is the same of the longest of several prompts, of which each has a context of its own; 0: there is one.
 	Longest int64
-	// MostTokens bounds it from above.
-	MostTokens int64
 
 	System, User []byte // the first system prompt and what the user said last: of long ones beginning and end
 	Prefix       []byte // how a prompt begins that is long enough for providers to cache; nil: it is shorter
@@ -94,11 +92,9 @@ func (r *Request) Content(body []byte) Content {
 			w.bytes += int64(len(raw))
 		case formatField:
 			w.out.JSONSchema = w.out.JSONSchema || bytes.Contains(raw, []byte(`"json_schema"`))
-			w.format += int64(len(raw))
 		}
 	}
 	w.out.Tokens = tokensOf(w.bytes) + w.images*tokensPerImage
-	w.out.MostTokens = w.mostTokens()
 	w.out.Images = w.images > 0
 	if w.bytes >= cacheableBytes {
 		w.out.Prefix = r.content.prefix(body)
@@ -122,9 +118,6 @@ type contentReader struct {
 	out    Content
 	bytes  int64 // of text
 	images int64
-	parts  int64  // messages, and parts of them
-	data   int64  // bytes of files and audio
-	format int64  // bytes of what the answer shall look like
 	text   []byte // read last; still escaped
 }
 
@@ -135,7 +128,7 @@ func (w *contentReader) prompts() (n int64) {
 		return 1
 	}
 	list.each(func() {
-		if c := list.peek(); c == '"' || c == '[' {
+		if c := list.peek(); c == '"' || c == '[' || c == '{' {
 			n++
 		}
 		_ = list.value(2)
@@ -149,7 +142,6 @@ func (w *contentReader) promptList() {
 		w.prompt("user")
 		return
 	}
-	w.parts++
 	w.each(func() {
 		before, one := w.bytes, w.peek()
 		w.prompt("user")
@@ -163,7 +155,6 @@ func tokensOf(bytes int64) int64 { return (bytes + bytesPerToken - 1) / bytesPer
 
 // prompt reads a prompt: a text, a message, or a list of these.
 func (w *contentReader) prompt(role string) {
-	w.parts++
 	switch w.peek() {
 	case '[':
 		w.each(func() { w.prompt(role) })
@@ -212,7 +203,6 @@ func (w *contentReader) part(key string) {
 	case '[':
 		w.each(func() { w.part(key) })
 	case '{':
-		w.parts++
 		if key == "input" { // of a tool: whatever its names are, the model reads it
 			start := w.at
 			_ = w.value(2)
@@ -239,12 +229,7 @@ func (w *contentReader) string(key string, raw []byte, escaped bool) {
 			w.images++
 		}
 		return
-	case "image_url":
-		return
-	case "data", "file_data", "encrypted_content":
-		w.data += int64(len(raw))
-		return
-	case "url", "media_type", "id", "file_id", "tool_call_id", "signature":
+	case "image_url", "data", "file_data", "encrypted_content", "url", "media_type", "id", "file_id", "tool_call_id", "signature":
 		return // no text, or one that costs next to nothing
 	}
 	w.bytes += int64(len(raw))
@@ -253,17 +238,17 @@ func (w *contentReader) string(key string, raw []byte, escaped bool) {
 	}
 }
 
-// each visits the elements of a list.
-func (w *contentReader) each(visit func()) {
-	w.at++
+// each visits the elements of a list that was scanned before.
+func (s *scanner) each(visit func()) {
+	s.at++
 	for {
-		w.space()
-		if w.take(']') || w.at >= len(w.body) {
+		s.space()
+		if s.take(']') || s.at >= len(s.body) {
 			return
 		}
 		visit()
-		w.space()
-		w.take(',')
+		s.space()
+		s.take(',')
 	}
 }
 

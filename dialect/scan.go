@@ -37,8 +37,10 @@ type Request struct {
 	includeUsage  field
 	content       contentFields
 	limits        [len(limitNames)]limit
-	answers       int64 // n, or best_of if that is more; 0: not said
-	tier          bool  // there is a service tier
+	answers       int64  // the most of n and its other names; 0: not said
+	tier          bool   // there is a service tier
+	beyond        string // a field that adds input which is not in the body
+	unbounded     string // a field that makes providers do more than answer once
 }
 
 // A span is a part of the body.
@@ -75,16 +77,18 @@ func Scan(body []byte) (Request, error) {
 			r.model.end = s.at
 		case "stream":
 			r.Stream, err = s.boolean("stream")
-		case "max_tokens", "max_completion_tokens", "max_output_tokens":
+		case "max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict":
 			var n int64
-			n, err = s.count(key)
-			if n > 0 && (r.MaxTokens == 0 || n < r.MaxTokens) {
+			n, err = s.count()
+			if key != "n_predict" && n > 0 && n <= mostCount && (r.MaxTokens == 0 || n < r.MaxTokens) {
 				r.MaxTokens = n
 			}
 			r.limits[slices.Index(limitNames[:], key)] = limit{field{span: span{at, s.at}, found: true}, n}
-		case "n", "best_of":
+		case "n", "best_of", "n_cmpl":
 			var n int64
-			n, err = s.count(key)
+			if n, err = s.count(); n == openCount {
+				r.unbounded = key
+			}
 			r.answers = max(r.answers, n)
 		case "service_tier":
 			r.tier = true
@@ -106,6 +110,7 @@ func Scan(body []byte) (Request, error) {
 			if known = kind != 0; known && !seen[key] {
 				r.content.add(kind, span{at, s.at})
 			}
+			r.unusual(key, body[at:s.at])
 		}
 		if known && seen[key] {
 			return s.errorf("the field %q is there twice", key)
@@ -142,7 +147,8 @@ func likeKnown(key string) bool {
 
 // knownNames are the fields that [Scan] reads itself.
 var knownNames = [...]string{
-	"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "safety_identifier", "user", "metadata", "n", "best_of", "service_tier",
+	"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens", "safety_identifier", "user", "metadata", "n", "best_of", "n_cmpl",
+	"n_predict", "service_tier",
 }
 
 // A scanner stands at a byte of the body.
@@ -419,15 +425,28 @@ func (s *scanner) boolean(name string) (bool, error) {
 	return false, s.errorf("%q must be true or false", name)
 }
 
-// count takes a number that limits tokens; what isn't one is the provider's to refuse.
-func (s *scanner) count(string) (int64, error) {
+// The limits of [scanner.count].
+const (
+	mostCount = 1_000_000_000_000_000 // what is more is taken for one more
+	openCount = -1
+)
+
+// count takes a number of tokens or answers: 0 for null, and openCount for what is none, which is the provider's to
+// refuse or to make something of.
+func (s *scanner) count() (int64, error) {
+	if s.null() {
+		return 0, nil
+	}
 	start := s.at
 	if err := s.value(1); err != nil {
 		return 0, err
 	}
-	n, err := strconv.ParseFloat(string(s.body[start:min(s.at, start+64)]), 64)
-	if err != nil || n < 0 || n > 1e15 {
-		return 0, nil
+	n, err := strconv.ParseFloat(string(s.body[start:min(s.at, start+65)]), 64)
+	switch {
+	case n > mostCount:
+		return mostCount + 1, nil
+	case err != nil || !(n > 0):
+		return openCount, nil
 	}
 	return ceil(n), nil
 }

@@ -24,6 +24,7 @@ func (g *gateway) configuration() map[string][]string {
 	out := make(map[string][]string)
 	for _, table := range []string{
 		"config_revision", "instance", "teams", "projects", "profiles", "api_keys", "providers", "credentials", "models", "deployments", "profile_providers", "profile_models", "settings",
+		"policies", "policy_versions", "prices", "price_versions", "budgets",
 	} {
 		rows, err := conn.Query(context.Background(), "select x::text from "+table+" x order by 1")
 		if err != nil {
@@ -62,6 +63,14 @@ func TestBackupAndRestoreAsTyped(t *testing.T) {
 	g.up()
 	g.waitReady()
 	g.deploy("m", "", p.openai("p"))
+	for _, amount := range []string{"2.5", "3"} { // the second is another version
+		if out, err := g.command(nil, "prices", "set", "--provider", "p", "--currency", "EUR", "--input", amount, "--output", "10"); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+	}
+	g.administer("POST", "budgets", object{"name": "all", "unit": "money", "currency": "EUR", "amount": "100"})
+	g.administer("POST", "policies", object{"name": "cheap", "level": "installation", "on_request": true})
+	g.waitRevision()
 	stored := g.chat("m").id()
 	g.record(stored)
 	open := func(name string) (id string, rest io.Reader) {

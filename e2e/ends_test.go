@@ -53,7 +53,7 @@ func endings(t *testing.T) []ending {
 		{name: "uses something that has no price", end: "ok", charged: "what the provider reports, at an unknown cost: of money, what was reserved counts", unknown: true,
 			providers: one(says("an answer, written to a cache", spoken, writes)), meters: []string{"cache_write= input= output="}},
 		{name: "uses more than was reserved", end: "ok", charged: "what the provider reports; the excess is an overrun", maxTokens: 16, overruns: 1,
-			providers: one(says("a long answer", 400, usage.chat)), meters: []string{bothReported}},
+			providers: one(says("a long answer", 4000, usage.chat)), meters: []string{bothReported}},
 		{name: "fails, and is answered by another target", end: "ok", charged: "the answer as reported; the failed attempt nothing",
 			providers: [][]act{{status(429)}, {answer}}, meters: []string{"", bothReported}},
 		{name: "fails where failures are charged, and is answered by another target", end: "ok", charged: "the answer as reported: what a failed attempt reports, nobody sees",
@@ -82,6 +82,14 @@ func endings(t *testing.T) []ending {
 		{name: "fails within a stream", end: "upstream_error", charged: promptAndAnswer, stream: true, providers: one(speaks("an error event", func(_ *provider, e events, _ asked, _ usage) {
 			e.send(object{"error": object{"message": "overloaded", "code": "overloaded"}})
 		})), meters: []string{both}},
+		{name: "loses its provider within an answer that is no stream", end: "upstream_error", charged: promptAlone, providers: one(act{"half an answer", func(p *provider, w http.ResponseWriter, a asked) {
+			prefill(p, a)
+			p.charge(usage{output: spoken})
+			w.Header().Set("content-type", "application/json")
+			_, _ = w.Write([]byte(`{"choices":[{"message":{"content":"` + words(spoken/2)))
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		}}), meters: []string{both}, unseen: usage{output: spoken}},
 		{name: "is cancelled before a connection", end: "client_cancelled", charged: nothing, providers: [][]act{{}}, meters: []string{""}, apart: true},
 		{name: "is cancelled before the first byte", end: "client_cancelled", charged: promptAlone, providers: one(reads(4, reached)), meters: []string{both}, unseen: usage{output: 4},
 			goes: func(leave func()) { <-reached; leave() }},

@@ -1,9 +1,11 @@
 package extproc
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 
@@ -31,9 +33,12 @@ func (c *call) spends(d *logos.Decision, parsed *dialect.Request, body []byte) {
 	if c.spending = c.counted(d); c.spending == nil {
 		return
 	}
-	b := parsed.Bounds(c.route.API, body, c.prompt(parsed, body))
+	b := parsed.Bounds(c.route.API, body)
 	c.spending.bounds = b
-	c.spending.size = budget.Size{Input: b.Input, Output: b.Output, Answers: b.Answers, NoOutput: c.route.API == logos.APIEmbeddings}
+	c.spending.size = budget.Size{
+		Unbounded: b.Unbounded != "", Beyond: b.Beyond != "", What: cmp.Or(b.Unbounded, b.Beyond),
+		Input: b.Input, Prompts: b.Prompts, Output: b.Output, Answers: b.Answers, NoOutput: c.route.API == logos.APIEmbeddings,
+	}
 }
 
 // counted returns nil where no budget counts the call.
@@ -61,7 +66,7 @@ func (c *call) exclude(state *policy.State, t *logos.Target) {
 	switch {
 	case short == nil:
 		return
-	case short.Unknown:
+	case short.Unknown && short.What == "":
 		state.NoPrice = short.Name
 	default:
 		state.OverBudget = short.Name
@@ -73,7 +78,8 @@ func (c *call) exclude(state *policy.State, t *logos.Target) {
 
 // charges returns a target with the dearest that it may charge for the call.
 func (c *call) charges(t *logos.Target) budget.Target {
-	return budget.Target{Target: t, Rates: c.snapshot.prices.worst(t, c.route.API, &c.spending.bounds, c.now)}
+	input, _ := c.spending.size.InputAt(t)
+	return budget.Target{Target: t, Rates: c.snapshot.prices.worst(t, c.route.API, &c.spending.bounds, input, c.now)}
 }
 
 // within chooses targets for which every budget has room, and reserves what the call may use there.
@@ -121,7 +127,7 @@ func (c *call) reservePassing(ctx context.Context, d *logos.Decision) error {
 		return nil
 	}
 	c.spending.size = budget.Size{Unbounded: true}
-	grant, short := c.spending.Reserve(ctx, c.id, d.Profile, []budget.Target{{Target: c.proxied}}, &c.spending.size)
+	grant, short := c.spending.Reserve(ctx, c.id, d.Profile, []budget.Target{{Target: c.passingTo(d.Model), MayServe: c.mayServe}}, &c.spending.size)
 	if c.spending.short = short; short != nil {
 		return &refusal{decision: d, err: short.Error()}
 	}
@@ -129,10 +135,29 @@ func (c *call) reservePassing(ctx context.Context, d *logos.Decision) error {
 	return nil
 }
 
+// passingTo returns the target of a call that passes through, with the model that its body names, where it was read.
+func (c *call) passingTo(model string) *logos.Target {
+	t := *c.proxied
+	t.Model = c.config.Model(model)
+	return &t
+}
+
+// mayServe says whether the provider of a call that passes through serves a model, which it may then be for.
+func (c *call) mayServe(model logos.ModelID) bool {
+	return slices.ContainsFunc(c.config.Deployments(c.proxied.Provider.ID), func(d *logos.Deployment) bool { return d.Model == model })
+}
+
 // release gives back what a call holds that is not sent.
 func (c *call) release() {
 	if c.spending != nil {
 		c.server.cfg.Budgets.Release(c.id)
+	}
+}
+
+// releaseUnsent does so whatever kept the call from being sent, a panic included.
+func (c *call) releaseUnsent() {
+	if c.outcome != "sent" {
+		c.release()
 	}
 }
 

@@ -86,7 +86,7 @@ func TestAnExhaustedBudgetRefusesInWordsThatHelp(t *testing.T) {
 		limit      [3]string // limit, remaining and reset
 	}{
 		"money":    {money, 402, "budget_exceeded", `the budget "budget 1" allows 0.14 EUR a month; 0.04 EUR is left, 0.1 EUR is held by calls under way, and this call may use 0.1 EUR, until 2026-12-01 00:00:00 UTC. Try again when`, "1", "false", [3]string{}},
-		"tokens":   {hard(logos.UnitTokens, "150"), 429, "rate_limit_exceeded", "150 tokens; 50 tokens is left, 100 tokens is held", "1", "", [3]string{"150", "50", ""}},
+		"tokens":   {hard(logos.UnitTokens, "350"), 429, "rate_limit_exceeded", "350 tokens; 88 tokens is left, 262 tokens is held", "1", "", [3]string{"350", "88", ""}},
 		"requests": {daily, 429, "rate_limit_exceeded", "1 requests a day; all of them are taken, until 2026-11-25 00:00:00 UTC", "43200", "false", [3]string{"1", "0", "12h0m0s"}},
 		"parallel": {hard(logos.UnitParallel, "1"), 429, "rate_limit_exceeded", "1 calls at once", "1", "", [3]string{}},
 	} {
@@ -197,6 +197,57 @@ func TestARefusedIntentHoldsNothing(t *testing.T) {
 	}
 	g.intents.err = nil
 	g.decisionOf(g.chat(`{"model":"small"}`).last())
+}
+
+func TestACallThatPanicsHoldsNothing(t *testing.T) {
+	t.Parallel()
+	g, _ := budgetGateway(t, nil, hard(logos.UnitRequests, "1"))
+	g.intents.before = func() { panic("a fault") }
+	for range 2 {
+		if x := g.chat(`{"model":"small"}`); x.err == nil {
+			t.Fatalf("the answer is %v", x.last())
+		}
+	}
+	g.intents.mu.Lock()
+	g.intents.before = nil
+	g.intents.mu.Unlock()
+	if d, _ := g.decisionOf(g.chat(`{"model":"small"}`).last()); d.Refusal != "" {
+		t.Errorf("after it calls are refused: %s", d.Refusal)
+	}
+}
+
+// TestABudgetOfModelsCountsWhatPassesThrough: the body may name any model that its provider has.
+func TestABudgetOfModelsCountsWhatPassesThrough(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		unit     logos.BudgetUnit
+		model    logos.ModelID
+		provider string
+		refused  bool
+	}{
+		{logos.UnitTokens, 1, "one", true},
+		{logos.UnitMoney, 1, "one", true},
+		{logos.UnitTokens, 2, "one", false}, // which does not have it
+		{logos.UnitTokens, 2, "two", true},
+		{logos.UnitRequests, 1, "one", false},
+	} {
+		b := hard(c.unit, "100")
+		b.Selector.Models = []logos.ModelID{c.model}
+		g, _ := budgetGateway(t, func(r *logos.Resources) { r.Profiles[0].Models = nil }, b)
+		answer := g.chat(`{"model":"small"}`, "x-logos-proxy", "1", "x-logos-provider", c.provider).last().GetImmediateResponse()
+		if refused := strings.Contains(string(answer.GetBody()), "budget_needs_model"); refused != c.refused {
+			t.Errorf("%s of model %d at %s: the answer is %v", c.unit, c.model, c.provider, answer)
+		}
+	}
+	// Where the body was read, the model is known.
+	for model, want := range map[logos.ModelID]int{1: 1, 2: 0} {
+		b := hard(logos.UnitRequests, "100")
+		b.Selector.Models = []logos.ModelID{model}
+		g, _ := budgetGateway(t, nil, b)
+		if d, _ := g.decisionOf(g.chat(`{"model":"small"}`, "x-logos-proxy", "1", "x-logos-provider", "one").last()); d.Refusal != "" || len(d.Reservations) != want {
+			t.Errorf("a budget of model %d: %q %+v", model, d.Refusal, d.Reservations)
+		}
+	}
 }
 
 func TestAnExplanationHoldsNothing(t *testing.T) {

@@ -108,6 +108,7 @@ func (c *call) unknownPath() error {
 // onBody is the second phase.
 func (c *call) onBody(ctx context.Context, body []byte) (*extprocv3.ProcessingResponse, bool, error) {
 	c.bodySeen = true
+	defer c.releaseUnsent()
 	if int64(len(body)) > c.server.cfg.MaxBodyBytes {
 		return nil, false, c.tooLarge()
 	}
@@ -158,13 +159,13 @@ func (c *call) decide(ctx context.Context, body []byte) (*logos.Decision, logos.
 	rewrites := make([]string, len(choice.Targets))
 	d.Targets = make([]logos.DecisionTarget, len(choice.Targets))
 	for i, t := range choice.Targets {
-		d.Targets[i], rewrites[i] = c.target(t, &parsed, grant.MaxTokens)
+		d.Targets[i], rewrites[i] = c.target(t, &parsed, grant.Limit(t))
 	}
 	return d, choice.Attempts, rewrites, nil
 }
 
 // target returns a target as it stands in the decision, and what an attempt there changes. maxTokens is the output
-// limit that a budget sets; 0: none.
+// limit that budgets want said; 0: none.
 func (c *call) target(t *logos.Target, parsed *dialect.Request, maxTokens int64) (logos.DecisionTarget, string) {
 	api := c.route.API
 	rewrite := dialect.Rewrite{
@@ -273,11 +274,9 @@ func (c *call) send(d *logos.Decision, rewrites []string, plan *dialect.Plan) (*
 		return nil, fmt.Errorf("encode the decision: %w", err)
 	}
 	if !logos.ValidCallID(c.id) { // Envoy makes nothing else, and nothing else can be recorded
-		c.release()
 		return nil, fmt.Errorf("the request id %.64q is no UUID", c.id)
 	}
 	if err := c.server.intents.Begin(c.id, c.epoch, d, encoded); err != nil {
-		c.release()
 		return nil, err
 	}
 	c.outcome = "sent"

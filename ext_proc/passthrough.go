@@ -37,6 +37,7 @@ func (c *call) startPassthrough(ctx context.Context) (*extprocv3.ProcessingRespo
 	case reads && !c.endStream:
 		return continueWithBody(), true, nil
 	}
+	defer c.releaseUnsent()
 	d, rewrites, err := c.decidePassing(ctx, nil, "", max(0, c.contentLength))
 	return c.sendPassing(d, rewrites, err)
 }

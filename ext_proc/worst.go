@@ -17,18 +17,19 @@ type worstKey struct {
 	target *logos.Target
 	tier   bool // the request asks for a service tier
 	caches bool // it may write to a cache
+	audio  bool // it may hold audio, or ask for it
 }
 
-// worst returns the dearest that a target may charge for each token of a call within bounds; nil: that is not
-// known.
-func (p *prices) worst(t *logos.Target, api logos.API, b *dialect.Bounds, now time.Time) *policy.Rates {
-	key := worstKey{t, b.Tier, b.Caches}
+// worst returns the dearest that a target may charge for each token of a call within bounds, whose input is at most
+// so long there; nil: that is not known.
+func (p *prices) worst(t *logos.Target, api logos.API, b *dialect.Bounds, input int64, now time.Time) *policy.Rates {
+	key := worstKey{t, b.Tier, b.Caches, b.Audio}
 	c, ok := p.cards.Load(key)
 	if !ok || !c.(*card).until.IsZero() && !now.Before(c.(*card).until) {
 		c = p.worstCard(key, now)
 		p.cards.Store(key, c)
 	}
-	return c.(*card).rates(api, b.Input)
+	return c.(*card).rates(api, input)
 }
 
 // worstCard works out the dearest of the bands up to each, since a prompt may be shorter than its bound.
@@ -45,7 +46,11 @@ func (p *prices) worstCard(k worstKey, now time.Time) *card {
 		if k.caches {
 			input = decimal.Max(input, b.CacheWrite)
 		}
-		most.Input, most.Output, most.Request = decimal.Max(most.Input, input), decimal.Max(most.Output, b.Output, b.Reasoning), decimal.Max(most.Request, b.Request)
+		output := decimal.Max(b.Output, b.Reasoning)
+		if k.audio {
+			input, output = decimal.Max(input, b.AudioInput), decimal.Max(output, b.AudioOutput)
+		}
+		most.Input, most.Output, most.Request = decimal.Max(most.Input, input), decimal.Max(most.Output, output), decimal.Max(most.Request, b.Request)
 		most.Missing = append(most.Missing, b.Missing...)
 		x := band{from: b.From, withoutOutput: slices.Contains(most.Missing, logos.MeterOutput)}
 		if !slices.Contains(most.Missing, logos.MeterInput) {

@@ -48,6 +48,9 @@ type lease struct {
 }
 
 func (l *lease) run(ctx context.Context) ([]logos.Share, error) {
+	if err := l.fence(ctx); err != nil || len(l.requests) == 0 {
+		return nil, err
+	}
 	c := newCounterList(len(l.requests))
 	for i := range l.requests {
 		c.add(l.requests[i].Counter, l.requests[i].End)
@@ -66,12 +69,8 @@ func (l *lease) run(ctx context.Context) ([]logos.Share, error) {
 	shares := make([]logos.Share, len(l.requests))
 	for i := range l.requests {
 		r := &l.requests[i]
-		share, err := l.grant(r, &lapsed)
-		if err != nil {
-			return nil, err
-		}
-		shares[i] = share
-		p.Granted, p.Reserved = append(p.Granted, share.Granted), append(p.Reserved, r.Reserved)
+		shares[i] = l.grant(r, &lapsed)
+		p.Granted, p.Reserved = append(p.Granted, shares[i].Granted), append(p.Reserved, r.Reserved)
 	}
 	if len(lapsed.Gateway) > 0 {
 		if err := l.q.LapseShares(ctx, lapsed); err != nil {
@@ -79,6 +78,15 @@ func (l *lease) run(ctx context.Context) ([]logos.Share, error) {
 		}
 	}
 	return shares, l.q.GrantShares(ctx, p)
+}
+
+// fence refuses a process that is not the gateway's latest one.
+func (l *lease) fence(ctx context.Context) error {
+	epochs, err := l.q.GatewayEpochs(ctx, l.gateway.ID)
+	if err == nil && len(epochs) > 0 && epochs[0] > l.gateway.Epoch {
+		return logos.Errorf(logos.Conflict, "gateway_replaced", "a later process runs as the gateway %.64q: give each gateway an id of its own in LOGOS_GATEWAY_ID", l.gateway.ID)
+	}
+	return err
 }
 
 // lock reads the limits, and all gateways' shares, and keeps others from changing them.
@@ -105,28 +113,26 @@ func (l *lease) lock(ctx context.Context, c *counterList) error {
 
 // grant decides about one counter. What gateways were granted of which nothing was heard for so long that no call
 // of theirs can be open is free again.
-func (l *lease) grant(r *logos.ShareRequest, lapsed *db.LapseSharesParams) (logos.Share, error) {
+func (l *lease) grant(r *logos.ShareRequest, lapsed *db.LapseSharesParams) logos.Share {
 	own, others, live := logos.Share{Counter: r.Counter}, int64(0), 1
 	for _, x := range l.kept[r.Counter] {
 		switch {
-		case x.Gateway == l.gateway.ID && x.Epoch > l.gateway.Epoch:
-			return own, logos.Errorf(logos.Conflict, "gateway_replaced", "a later process runs as the gateway %.64q: give each gateway an id of its own in LOGOS_GATEWAY_ID", l.gateway.ID)
 		case x.Gateway == l.gateway.ID:
 			own.Granted, own.Settled, own.Version = x.Granted, x.Settled, x.Version
 			continue
-		case x.Lapsed && x.Granted > x.Settled:
+		case x.Lapsed && l.gateway.Steady && x.Granted > x.Settled:
 			lapsed.BudgetID, lapsed.WindowStart = append(lapsed.BudgetID, x.BudgetID), append(lapsed.WindowStart, x.WindowStart)
 			lapsed.EachKey, lapsed.Gateway = append(lapsed.EachKey, x.EachKey), append(lapsed.Gateway, x.Gateway)
 			x.Granted = x.Settled
 		case x.Live && x.Granted > x.Settled:
 			live++
 		}
-		others += max(x.Granted, x.Settled)
+		others = min(others+max(x.Granted, x.Settled), maxSettled)
 	}
 	limit := l.limits[r.Counter]
 	own.Granted = r.Grant(limit, own, others, live)
 	own.Free, own.Live = max(0, limit-others-own.Granted), live
-	return own, nil
+	return own
 }
 
 // settle adds what calls have used to the gateway's shares, in the transaction that records the calls.

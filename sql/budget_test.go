@@ -3,6 +3,7 @@ package store_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -113,12 +114,33 @@ func TestACallIsSettledOnce(t *testing.T) {
 	}
 }
 
+// TestASettlementWhoseAnswerWasLostIsToldAgain: the gateway frees what the call has held as it hears of the record, so
+// it must hear of the sum.
+func TestASettlementWhoseAnswerWasLostIsToldAgain(t *testing.T) {
+	t.Parallel()
+	s, dsn := pgtest.Store(t)
+	counter := logos.CounterID{Budget: 7, Key: "project:1"}
+	first := settled(t, s, "g", callID(1), logos.Spending{Counter: counter, Amount: 30})
+	again := settled(t, s, "g", callID(1), logos.Spending{Counter: counter, Amount: 30})
+	if len(first) != 1 || !slices.Equal(first, again) || first[0].Settled != 30 {
+		t.Errorf("first it is %+v, then %+v", first, again)
+	}
+	if got := one[string](t, pgtest.Conn(t, dsn), "select concat_ws(' ', settled, version, overruns) from budget_shares"); got != "30 1 0" {
+		t.Errorf("stored is %s", got)
+	}
+}
+
 func TestNoSumIsTooLargeToBeStored(t *testing.T) {
 	t.Parallel()
-	s, _ := pgtest.Store(t)
+	s, dsn := pgtest.Store(t)
+	exec(t, pgtest.Conn(t, dsn), `insert into budgets (id, name, unit, amount, "window", hard, revision) overriding system value values (0, 'x', 'requests', 10, 'total', true, 0)`)
 	const huge = 1<<63 - 1
 	for n := range 4 {
-		settled(t, s, "g", callID(n), logos.Spending{Amount: huge, Overrun: huge}, logos.Spending{Amount: huge})
+		settled(t, s, fmt.Sprint("g", n), callID(n), logos.Spending{Amount: huge, Overrun: huge}, logos.Spending{Amount: huge})
+	}
+	shares, err := s.Lease(t.Context(), logos.Gateway{ID: "g", Lease: time.Minute}, []logos.ShareRequest{{Need: 1}})
+	if err != nil || shares[0].Granted != 0 {
+		t.Errorf("the sum of all gateways opens the budget again: %+v (%v)", shares, err)
 	}
 }
 
@@ -131,7 +153,7 @@ func TestADeadGatewaysReservationsReturn(t *testing.T) {
 	id := addBudget(t, conn, 10)
 	need := func(gateway string, n, reserved int64) int64 {
 		t.Helper()
-		shares, err := s.Lease(t.Context(), logos.Gateway{ID: gateway, Epoch: 1, Lease: time.Minute, Hold: time.Hour},
+		shares, err := s.Lease(t.Context(), logos.Gateway{ID: gateway, Epoch: 1, Lease: time.Minute, Hold: time.Hour, Steady: true},
 			[]logos.ShareRequest{{Counter: logos.CounterID{Budget: id}, Need: n, Reserved: reserved}})
 		if err != nil {
 			t.Fatal(err)
@@ -158,23 +180,31 @@ func TestADeadGatewaysReservationsReturn(t *testing.T) {
 	}
 }
 
+// TestAnEarlierProcessLeasesNothing, as soon as a later one has started, whatever that has leased.
 func TestAnEarlierProcessLeasesNothing(t *testing.T) {
 	t.Parallel()
 	s, dsn := pgtest.Store(t)
 	id := addBudget(t, pgtest.Conn(t, dsn), 10)
-	var epochs [2]int64
-	for i := range epochs {
-		var err error
-		if epochs[i], err = s.StartGateway(t.Context(), "g"); err != nil {
+	start := func() (lease func() error) {
+		epoch, err := s.StartGateway(t.Context(), "g")
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	request := []logos.ShareRequest{{Counter: logos.CounterID{Budget: id}, Need: 1}}
-	for i, want := range []logos.Kind{logos.Internal, logos.Internal, logos.Conflict} {
-		_, err := s.Lease(t.Context(), logos.Gateway{ID: "g", Epoch: []int64{epochs[0], epochs[1], epochs[0]}[i], Lease: time.Minute}, request)
-		if logos.KindOf(err) != want || (err != nil) != (want == logos.Conflict) {
-			t.Errorf("lease %d: %v", i, err)
+		return func() error {
+			_, err := s.Lease(t.Context(), logos.Gateway{ID: "g", Epoch: epoch, Lease: time.Minute}, []logos.ShareRequest{{Counter: logos.CounterID{Budget: id}, Need: 1}})
+			return err
 		}
+	}
+	earlier := start()
+	if err := earlier(); err != nil {
+		t.Fatal(err)
+	}
+	later := start()
+	if err := earlier(); logos.KindOf(err) != logos.Conflict {
+		t.Errorf("the earlier one leases: %v", err)
+	}
+	if err := later(); err != nil {
+		t.Errorf("the later one: %v", err)
 	}
 }
 

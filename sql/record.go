@@ -38,21 +38,13 @@ func (s *Store) RecordCalls(ctx context.Context, gateway string, b logos.LogBatc
 // that the calls have spent of: what is settled, and its version.
 func (s *Store) SettleCalls(ctx context.Context, gateway string, b logos.LogBatch) (shares []logos.Share, err error) {
 	var ids map[series]int64
+	var spent []logos.Spending
 	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		var later queue
 		if len(b.Calls) > 0 {
-			fresh, spent, err := insertCalls(ctx, db.New(tx), db.New(&later), gateway, b.Calls)
-			if err != nil {
+			var fresh tally
+			if fresh, spent, err = insertCalls(ctx, db.New(tx), db.New(&later), gateway, b.Calls); err != nil {
 				return err
-			}
-			if len(spent) > 0 {
-				// What gateways share is locked for as short as can be, so all that is not of it comes first.
-				if err := later.send(ctx, tx); err != nil {
-					return err
-				}
-				if shares, err = settle(ctx, db.New(tx), gateway, spent); err != nil {
-					return err
-				}
 			}
 			if ids, err = s.series.find(ctx, tx, fresh); err != nil {
 				return err
@@ -64,7 +56,12 @@ func (s *Store) SettleCalls(ctx context.Context, gateway string, b logos.LogBatc
 		if err := noteProgress(ctx, db.New(&later), gateway, &b); err != nil {
 			return err
 		}
-		return later.send(ctx, tx)
+		if err := later.send(ctx, tx); err != nil {
+			return err
+		}
+		// What gateways share comes last, so that leases, for which calls wait, wait as briefly as can be.
+		shares, err = settle(ctx, db.New(tx), gateway, spent)
+		return err
 	})
 	if err != nil {
 		s.series.forget() // they may be those of a database that was there before
@@ -112,7 +109,8 @@ func (s *Store) Recorded(ctx context.Context, starts []time.Time, ids []logos.Ca
 }
 
 // insertCalls stores those calls that are not stored yet, what belongs to them later; it adds them up, and returns what
-// they have spent of budgets.
+// they have spent of budgets: nothing for the others, whose counters are among it all the same, since the answer that
+// told of them may be lost.
 func insertCalls(ctx context.Context, q, later *db.Queries, gateway string, calls []*logos.Call) (total tally, spent []logos.Spending, err error) {
 	c := db.InsertCallsParams{Gateway: gateway}
 	for _, call := range calls {
@@ -131,8 +129,11 @@ func insertCalls(ctx context.Context, q, later *db.Queries, gateway string, call
 	total = make(tally)
 	for _, call := range calls {
 		id := strings.ToLower(string(call.ID))
-		if !fresh[id] {
-			continue // its record stays as it is, also in its parts
+		if !fresh[id] { // its record stays as it is, also in its parts
+			for i := range call.Spent {
+				spent = append(spent, logos.Spending{Counter: call.Spent[i].Counter, End: call.Spent[i].End})
+			}
+			continue
 		}
 		delete(fresh, id) // should the batch hold it again
 		total.call(call)

@@ -19,7 +19,7 @@ const reservedSQL = `select (r->>'b')::bigint as budget_id, to_timestamp(coalesc
 		select count(*) as attempts, coalesce(sum(m.tokens), 0) as tokens, coalesce(sum(m.cost) filter (where a.ours), 0) as cost, coalesce(bool_or(m.open or not a.ours), false) as unknown
 		from (select attempt, coalesce(currency, '') in ('', coalesce(r->>'c', '')) as ours from attempts where start_at = c.start_at and call_id = c.call_id
 			and exists (select from jsonb_array_elements(c.decision->'tg') with ordinality t (target, n) where target->>'n' = cluster and (r->>'t')::int >> (n - 1)::int & 1 = 1)) a
-		cross join lateral (select sum(quantity) filter (where meter not in ('image', 'request')) as tokens, sum(cost) as cost, coalesce(bool_or(cost is null and quantity > 0), false) as open
+		cross join lateral (select sum(quantity) filter (where meter not in ('image', 'web_search', 'request')) as tokens, sum(cost) as cost, coalesce(bool_or(cost is null and quantity > 0), false) as open
 			from meters where start_at = c.start_at and call_id = c.call_id and attempt = a.attempt) m) u
 	where c.start_at >= $1 and c.start_at < $2 and c.end_reason <> 'refused' and r->>'u' <> 'parallel'`
 

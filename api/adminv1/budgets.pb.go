@@ -622,7 +622,8 @@ type Budget struct {
 	// Per cent of the limit, of which is told once in each window: in the log, in metrics, and to the webhook. Empty: 100 if it
 	// is soft, else nothing is told.
 	Thresholds []int32 `protobuf:"varint,14,rep,packed,name=thresholds,proto3" json:"thresholds,omitempty"`
-	// Gets a POST with JSON when a threshold is reached. Its host must be allowed like those of providers.
+	// Gets a POST with JSON when a threshold is reached. Its host must be allowed like those of providers. It is shown to those
+	// who may change the budget.
 	WebhookUrl string `protobuf:"bytes,15,opt,name=webhook_url,json=webhookUrl,proto3" json:"webhook_url,omitempty"`
 	// For selectors and reports: at most 64.
 	Labels map[string]string `protobuf:"bytes,90,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`

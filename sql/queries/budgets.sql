@@ -8,6 +8,10 @@ from budgets where revision > sqlc.arg(since) and (deleted_at is null or sqlc.ar
 insert into gateway_epochs (gateway, epoch) values ($1, 1)
 on conflict (gateway) do update set epoch = gateway_epochs.epoch + 1 returning epoch;
 
+-- name: GatewayEpochs :many
+-- None, where the gateway never started. No later process starts before the transaction ends.
+select epoch from gateway_epochs where gateway = $1 for share;
+
 -- name: OpenCounters :exec
 -- In the order given, which is the same for all, so that two who open some of them never wait for each other.
 insert into budget_counters (budget_id, window_start, each_key, window_end)
@@ -26,7 +30,7 @@ left join budgets b on b.id = c.budget_id and b.deleted_at is null
 order by c.budget_id, c.window_start, c.each_key collate "C" for update of c;
 
 -- name: LockShares :many
-select s.budget_id, s.window_start, s.each_key, s.gateway, s.epoch, s.granted, s.settled, s.version,
+select s.budget_id, s.window_start, s.each_key, s.gateway, s.granted, s.settled, s.version,
     (s.leased_until > now())::boolean as live, (s.held_until < now())::boolean as lapsed
 from budget_shares s
 join (select unnest(sqlc.arg(budget_id)::bigint[]) as budget_id, unnest(sqlc.arg(window_start)::timestamptz[]) as window_start,
@@ -51,9 +55,9 @@ on conflict (budget_id, window_start, each_key, gateway) do update set epoch = e
     reserved = excluded.reserved, leased_until = excluded.leased_until, held_until = excluded.held_until;
 
 -- name: SettleShares :many
--- No sum of what calls say may be too large to be stored.
+-- No sum of what calls say may be too large to be stored. Where nothing is settled anew it only tells the sum.
 insert into budget_shares (budget_id, window_start, each_key, gateway, window_end, settled, version, overrun, overruns)
-select u.budget_id, u.window_start, u.each_key, sqlc.arg(gateway)::text, nullif(u.window_end, 'epoch'), u.settled, 1, u.overrun, u.overruns
+select u.budget_id, u.window_start, u.each_key, sqlc.arg(gateway)::text, nullif(u.window_end, 'epoch'), u.settled, (u.settled > 0)::integer, u.overrun, u.overruns
 from (select unnest(sqlc.arg(budget_id)::bigint[]) as budget_id, unnest(sqlc.arg(window_start)::timestamptz[]) as window_start,
     unnest(sqlc.arg(each_key)::text[]) as each_key, unnest(sqlc.arg(window_end)::timestamptz[]) as window_end,
     unnest(sqlc.arg(settled)::bigint[]) as settled, unnest(sqlc.arg(overrun)::bigint[]) as overrun,
@@ -61,7 +65,7 @@ from (select unnest(sqlc.arg(budget_id)::bigint[]) as budget_id, unnest(sqlc.arg
 on conflict (budget_id, window_start, each_key, gateway) do update set
     settled = budget_shares.settled + least(excluded.settled, 4000000000000000000 - budget_shares.settled),
     overrun = budget_shares.overrun + least(excluded.overrun, 4000000000000000000 - budget_shares.overrun),
-    overruns = budget_shares.overruns + excluded.overruns, version = budget_shares.version + 1
+    overruns = budget_shares.overruns + excluded.overruns, version = budget_shares.version + (excluded.settled > 0)::integer
 returning budget_id, window_start, each_key, settled, version;
 
 -- name: CounterSums :many

@@ -141,6 +141,31 @@ func (q *Queries) CounterSums(ctx context.Context, arg CounterSumsParams) ([]Cou
 	return items, nil
 }
 
+const gatewayEpochs = `-- name: GatewayEpochs :many
+select epoch from gateway_epochs where gateway = $1 for share
+`
+
+// None, where the gateway never started. No later process starts before the transaction ends.
+func (q *Queries) GatewayEpochs(ctx context.Context, gateway string) ([]int64, error) {
+	rows, err := q.db.Query(ctx, gatewayEpochs, gateway)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []int64
+	for rows.Next() {
+		var epoch int64
+		if err := rows.Scan(&epoch); err != nil {
+			return nil, err
+		}
+		items = append(items, epoch)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const grantShares = `-- name: GrantShares :exec
 insert into budget_shares (budget_id, window_start, each_key, gateway, window_end, epoch, granted, reserved, leased_until, held_until)
 select u.budget_id, u.window_start, u.each_key, $1::text, nullif(u.window_end, 'epoch'), $2::bigint, u.granted, u.reserved,
@@ -256,7 +281,7 @@ func (q *Queries) LockCounters(ctx context.Context, arg LockCountersParams) ([]L
 }
 
 const lockShares = `-- name: LockShares :many
-select s.budget_id, s.window_start, s.each_key, s.gateway, s.epoch, s.granted, s.settled, s.version,
+select s.budget_id, s.window_start, s.each_key, s.gateway, s.granted, s.settled, s.version,
     (s.leased_until > now())::boolean as live, (s.held_until < now())::boolean as lapsed
 from budget_shares s
 join (select unnest($1::bigint[]) as budget_id, unnest($2::timestamptz[]) as window_start,
@@ -276,7 +301,6 @@ type LockSharesRow struct {
 	WindowStart time.Time
 	EachKey     string
 	Gateway     string
-	Epoch       int64
 	Granted     int64
 	Settled     int64
 	Version     int64
@@ -298,7 +322,6 @@ func (q *Queries) LockShares(ctx context.Context, arg LockSharesParams) ([]LockS
 			&i.WindowStart,
 			&i.EachKey,
 			&i.Gateway,
-			&i.Epoch,
 			&i.Granted,
 			&i.Settled,
 			&i.Version,
@@ -343,7 +366,7 @@ func (q *Queries) OpenCounters(ctx context.Context, arg OpenCountersParams) erro
 
 const settleShares = `-- name: SettleShares :many
 insert into budget_shares (budget_id, window_start, each_key, gateway, window_end, settled, version, overrun, overruns)
-select u.budget_id, u.window_start, u.each_key, $1::text, nullif(u.window_end, 'epoch'), u.settled, 1, u.overrun, u.overruns
+select u.budget_id, u.window_start, u.each_key, $1::text, nullif(u.window_end, 'epoch'), u.settled, (u.settled > 0)::integer, u.overrun, u.overruns
 from (select unnest($2::bigint[]) as budget_id, unnest($3::timestamptz[]) as window_start,
     unnest($4::text[]) as each_key, unnest($5::timestamptz[]) as window_end,
     unnest($6::bigint[]) as settled, unnest($7::bigint[]) as overrun,
@@ -351,7 +374,7 @@ from (select unnest($2::bigint[]) as budget_id, unnest($3::timestamptz[]) as win
 on conflict (budget_id, window_start, each_key, gateway) do update set
     settled = budget_shares.settled + least(excluded.settled, 4000000000000000000 - budget_shares.settled),
     overrun = budget_shares.overrun + least(excluded.overrun, 4000000000000000000 - budget_shares.overrun),
-    overruns = budget_shares.overruns + excluded.overruns, version = budget_shares.version + 1
+    overruns = budget_shares.overruns + excluded.overruns, version = budget_shares.version + (excluded.settled > 0)::integer
 returning budget_id, window_start, each_key, settled, version
 `
 
@@ -374,7 +397,7 @@ type SettleSharesRow struct {
 	Version     int64
 }
 
-// No sum of what calls say may be too large to be stored.
+// No sum of what calls say may be too large to be stored. Where nothing is settled anew it only tells the sum.
 func (q *Queries) SettleShares(ctx context.Context, arg SettleSharesParams) ([]SettleSharesRow, error) {
 	rows, err := q.db.Query(ctx, settleShares,
 		arg.Gateway,
