@@ -29,7 +29,7 @@ testenv: .testenv/complete
 	@rm -rf .testenv && $(PIP) --target .testenv -r e2e/python/requirements.txt && touch $@
 
 test: build testenv
-	go test -race -shuffle=on -timeout 20m ./...
+	go test -race -shuffle=on -timeout 30m ./...
 	@$(MAKE) --no-print-directory fuzz
 
 # Each fuzz test for a few seconds; by count, since a limit in time fails a run that is slow as it strikes.
