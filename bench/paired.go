@@ -1,13 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"slices"
 	"time"
 )
@@ -86,35 +83,17 @@ func (p *product) create(ctx context.Context, kind string, resources []map[strin
 	return remove, nil
 }
 
-// administer makes a call of the admin API, which answers when the change is in force.
-func (p *product) administer(ctx context.Context, method, path string, body any) (map[string]any, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	encoded, err := json.Marshal(body)
+// administer makes a call of the admin API, which answers when the change is in force. body may be nil.
+func (p *product) administer(ctx context.Context, method, path string, body any) (answer map[string]any, err error) {
+	var encoded []byte
+	if body != nil {
+		if encoded, err = json.Marshal(body); err != nil {
+			return nil, err
+		}
+	}
+	text, err := p.send(ctx, method, "http://"+p.admin+"/admin/v1/"+path, encoded)
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+p.admin+"/admin/v1/"+path, bytes.NewReader(encoded))
-	if err != nil {
-		return nil, err
-	}
-	if body == nil {
-		req.Body, req.ContentLength = nil, 0
-	}
-	req.Header.Set("Authorization", "Bearer "+p.key)
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s %s: %s: %.500s", method, path, resp.Status, text)
-	}
-	var answer map[string]any
-	if err == nil {
-		err = json.Unmarshal(text, &answer)
-	}
-	return answer, err
+	return answer, json.Unmarshal(text, &answer)
 }

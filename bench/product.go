@@ -180,21 +180,26 @@ func (p *product) post(ctx context.Context, name string, body any) (map[string]a
 	return out, nil
 }
 
-// ask gets a page, or posts JSON to it; any status but 200 is an error.
+// ask gets a page, or posts JSON to it.
 func (p *product) ask(ctx context.Context, url string, body []byte) ([]byte, error) {
+	if body == nil {
+		return p.send(ctx, http.MethodGet, url, nil)
+	}
+	return p.send(ctx, http.MethodPost, url, body)
+}
+
+// send makes a request of the admin port, with the root key once there is one; any status but 200 is an error.
+func (p *product) send(ctx context.Context, method, url string, body []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	method := http.MethodGet
-	if body != nil {
-		method = http.MethodPost
-	}
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
-	} else if p.key != "" {
+	}
+	if p.key != "" {
 		req.Header.Set("Authorization", "Bearer "+p.key)
 	}
 	resp, err := http.DefaultClient.Do(req)

@@ -128,7 +128,7 @@ func TestASlowWebhookIsNotFlooded(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); _ = told.Run(ctx) }()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) // of the clock of the bubble: no time passes
 		cancel()
 		<-done
 		if most != postsAtOnce || all < 2*postsAtOnce || open != 0 {
