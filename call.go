@@ -169,6 +169,11 @@ func (m Meter) Prompt() bool {
 	return false
 }
 
+// Tokens says whether a meter counts tokens; the others count images, searches and attempts.
+func (m Meter) Tokens() bool {
+	return m != MeterImage && m != MeterWebSearch && m != MeterRequest
+}
+
 // A MeterReading is how much of a meter an attempt used.
 type MeterReading struct {
 	Meter     Meter

@@ -80,7 +80,7 @@ func (s samples) learn(c *logos.Call, a *logos.Attempt, stream bool, u *dialect.
 		switch {
 		case m.Meter.Prompt():
 			prompt += m.Quantity
-		default:
+		case m.Meter.Tokens():
 			answer += m.Quantity
 		}
 	}

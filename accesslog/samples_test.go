@@ -38,3 +38,20 @@ func TestEstimatesLearnWhatATokenTakes(t *testing.T) {
 		}
 	}
 }
+
+// TestSearchesAreNoTokensOfTheAnswer: else an answer with many would make tokens look short.
+func TestSearchesAreNoTokensOfTheAnswer(t *testing.T) {
+	var log []string
+	for n, pairs := range [][]string{5: {"f", `"DC"`, "uu", ""}} {
+		if n < 5 {
+			pairs = []string{"uu", `"{\"input_tokens\":100,\"output_tokens\":50,\"server_tool_use\":{\"web_search_requests\":50}}"`}
+		}
+		id := fmt.Sprintf(`"4c3648d3-45cf-4a39-9983-4ec0041b%04d"`, n)
+		line := decided(callLine, func(d *logos.Decision) { d.API, d.BodyBytes = logos.APIMessages, 300 })
+		log = append(log, set(startLine, "id", id), set(endLine, "id", id), set(line, append(pairs, "id", id, "o", "16000")...))
+	}
+	calls, _ := settle(t, log...)
+	if got, want := describe(calls[len(calls)-1]), "input~100 output~50"; !strings.HasSuffix(got, want) {
+		t.Errorf("stored %s, want %s", got, want)
+	}
+}

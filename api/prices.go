@@ -61,10 +61,10 @@ func chargeOf(m *adminv1.Price) (*logos.Price, error) {
 	}
 	switch {
 	case p.Unit != 0:
-	case p.Meter == logos.MeterRequest || p.Meter == logos.MeterImage || p.Meter == logos.MeterWebSearch:
-		p.Unit = 1
-	default:
+	case p.Meter.Tokens():
 		p.Unit = 1_000_000
+	default:
+		p.Unit = 1
 	}
 	return p, nil
 }

@@ -78,9 +78,7 @@ func eachAttempt(c *logos.Call, r *logos.Reservation, visit func(*logos.Attempt)
 // tokens adds up the meters that count tokens, in prompt and answer.
 func tokens(meters []logos.MeterReading) (n int64) {
 	for _, m := range meters {
-		switch m.Meter {
-		case logos.MeterImage, logos.MeterWebSearch, logos.MeterRequest:
-		default:
+		if m.Meter.Tokens() {
 			n = min(satAdd(n, max(0, m.Quantity)), math.MaxInt64/4)
 		}
 	}

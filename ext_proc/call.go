@@ -150,7 +150,7 @@ func (c *call) decide(ctx context.Context, body []byte) (*logos.Decision, logos.
 		return nil, none, nil, &refusal{decision: d, err: asRefusal(err)}
 	}
 	c.spends(d, &parsed, body)
-	choice, grant := c.within(ctx, func() policy.Choice { return c.chooses(w, &parsed, body, name) })
+	choice, grant := c.within(ctx, func() policy.Choice { return c.chooseAndClaim(w, &parsed, body, name) })
 	record(d, &choice, c.explains)
 	if len(choice.Targets) == 0 {
 		return nil, none, nil, &refusal{decision: d, err: c.noTarget(&choice, name)}

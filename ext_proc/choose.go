@@ -89,9 +89,9 @@ func joined(a, b map[string]string) map[string]string {
 	return out
 }
 
-// chooses chooses targets, and claims those that are offered to one call alone. If another call was quicker, it
+// chooseAndClaim chooses targets, and claims those that are offered to one call alone. If another call was quicker, it
 // chooses anew, and finds them out of reach.
-func (c *call) chooses(w wish, parsed *dialect.Request, body []byte, name string) (choice policy.Choice) {
+func (c *call) chooseAndClaim(w wish, parsed *dialect.Request, body []byte, name string) (choice policy.Choice) {
 	for range maxTries {
 		c.offered = c.offered[:0]
 		if choice = c.choose(w, parsed, body, name); c.claim(choice.Targets) {

@@ -78,10 +78,10 @@ func liteLLMPrices(fields map[string]any) []logos.Price {
 		if !ok || err != nil || !small(amount) || meter == logos.MeterOutput && amount.IsZero() && fields["mode"] == "embedding" {
 			continue // embeddings have no output: their 0 is no price that a person must look at
 		}
-		if meter == logos.MeterImage || meter == logos.MeterRequest {
-			r.add(meter, amount, 1, tier, from)
-		} else {
+		if meter.Tokens() {
 			r.add(meter, amount.Shift(6), 1_000_000, tier, from)
+		} else {
+			r.add(meter, amount, 1, tier, from)
 		}
 	}
 	return r.list
